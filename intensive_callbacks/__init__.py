@@ -1,0 +1,55 @@
+"""What a model's configuration delivers for what it costs: a Lightning callback and a family of torchmetrics."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from intensive_callbacks.keys import CARDS
+
+if TYPE_CHECKING:
+    from intensive_callbacks.benchmark.baselines import load_baselines as load_baselines
+    from intensive_callbacks.benchmark.table import BenchmarkTable as BenchmarkTable
+    from intensive_callbacks.callback import IntensiveMetricsCallback as IntensiveMetricsCallback
+    from intensive_callbacks.footprint.flops import FlopCount as FlopCount
+    from intensive_callbacks.footprint.flops import count_flops as count_flops
+    from intensive_callbacks.footprint.parameters import ParameterCount as ParameterCount
+    from intensive_callbacks.footprint.parameters import count_parameters as count_parameters
+    from intensive_callbacks.metrics import *
+    from intensive_callbacks.monitor import Monitor as Monitor
+    from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
+    from intensive_callbacks.routing.sample import RouterSample as RouterSample
+    from intensive_callbacks.taps import Tap as Tap
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "BenchmarkTable": "benchmark.table",
+    "FlopCount": "footprint.flops",
+    "IntensiveMetricsCallback": "callback",
+    "Monitor": "monitor",
+    "ParameterCount": "footprint.parameters",
+    "RouterObserver": "routing.observer",
+    "RouterSample": "routing.sample",
+    "Tap": "taps",
+    "count_flops": "footprint.flops",
+    "count_parameters": "footprint.parameters",
+    "load_baselines": "benchmark.baselines",
+}
+for _card in CARDS:
+    if _card.metric:
+        _module, _, _name = _card.metric.partition(".")
+        _MODULES[_name] = f"metrics.{_module}"
+
+__all__ = sorted([*_MODULES, "__version__"])  # noqa: PLE0605 - the metrics' names are those of their cards
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name where it is first used, so that one metric does not load Lightning, wandb or fvcore."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

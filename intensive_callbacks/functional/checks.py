@@ -1,0 +1,47 @@
+"""What every quantity asks of its arguments."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def as_fraction(name: str, value: float | Tensor) -> Tensor:
+    """``value`` as a float64 tensor; a Python number outside [0, 1] raises.
+
+    The elements of a tensor are not looked at: on a device that would wait for it.
+    """
+    if not isinstance(value, Tensor) and not (0.0 <= value <= 1.0 or math.isnan(value)):
+        raise ValueError(f"{name} must be a fraction in [0, 1], got {value}; divide percent by 100")
+    return as_float64(value)
+
+
+def as_float64(value: float | Tensor) -> Tensor:
+    """``value`` as a tensor in float64, or in float32 on a device that has no float64."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64)
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+
+def require_positive(name: str, value: float) -> float:
+    """``value``, which must be a finite number above zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+    return value
+
+
+def require_baseline(random_baseline: float | None) -> float:
+    """``random_baseline``, which must be a fraction above zero and below one."""
+    if random_baseline is None or not 0.0 < random_baseline < 1.0:
+        raise ValueError(
+            f"random_baseline must be a fraction in (0, 1), the accuracy of chance, got {random_baseline}; "
+            "for balanced classes it is 1 / number of classes"
+        )
+    return random_baseline
+
+
+def correct_for_chance(accuracy: Tensor, random_baseline: float) -> Tensor:
+    """(accuracy - r) / (1 - r): 0 at chance, 1 when perfect, negative below chance."""
+    return (accuracy - random_baseline) / (1.0 - random_baseline)

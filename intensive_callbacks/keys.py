@@ -1,0 +1,209 @@
+"""Every logged key as data: what it is called, what it means, in which unit, and which metric forms it.
+
+This is the single source for the README's table, the dashboards, the benchmark's columns and the tests. A card of a
+metric names its class by ``module.Class`` below ``intensive_callbacks.metrics``; the Monitor fills the constructor's
+required arguments with the facts of the same names and feeds ``update`` from the signal in ``fed_by``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SEED_FRAMEWORKS = "Intensive Intelligence: Measurement Frameworks"
+SEED_FOUNDATIONS = "Intensive Intelligence: Mathematical Foundations"
+SEED_DENSITY = "The Intelligence Density Metric"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One logged key.
+
+    Attributes:
+        key: the name under which it is logged.
+        symbol: its short name, in tables and legends.
+        meaning: one sentence, the definition in words or as a formula.
+        unit: the unit, or ``"1"`` for a plain number.
+        better: the direction a reader should hope for; ``"neither"`` where there is none.
+        size: how it moves when a model doubles with its behaviour unchanged: stays (``"intensive"``), falls about as
+            1/size (``"ratio"``) or grows (``"extensive"``).
+        source: the paper or document that defines it.
+        section: the dashboard's section it is shown in.
+        metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric.
+        fed_by: the signal that feeds the metric.
+        band: a range that its source recommends, shown as the source's opinion.
+        default: whether ``metrics="default"`` logs it.
+    """
+
+    key: str
+    symbol: str
+    meaning: str
+    unit: str
+    better: Literal["higher", "lower", "neither"]
+    size: Literal["intensive", "ratio", "extensive"]
+    source: str
+    section: str
+    metric: str | None = None
+    fed_by: Literal["accuracy", "routing", "tokens", "tap"] | None = None
+    band: tuple[float, float] | None = None
+    default: bool = True
+
+
+_BASELINE = (
+    Card(
+        key="baseline/random_accuracy",
+        symbol="random accuracy",
+        meaning="accuracy of chance, given or measured on the untrained model",
+        unit="fraction",
+        better="neither",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+    Card(
+        key="baseline/total_params",
+        symbol="params",
+        meaning="parameters, every element once",
+        unit="1",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+    Card(
+        key="baseline/active_params",
+        symbol="active params",
+        meaning="parameters that one token (or example) touches",
+        unit="1",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+    Card(
+        key="baseline/num_bytes",
+        symbol="bytes",
+        meaning="resident weights: the bytes of parameters and buffers",
+        unit="B",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+    Card(
+        key="baseline/flops_per_token",
+        symbol="FLOPs/token",
+        meaning="floating point operations (1 MAC = 2) of one forward pass, per token, measured on a real batch",
+        unit="FLOP",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+    Card(
+        key="baseline/flops_per_example",
+        symbol="FLOPs/example",
+        meaning="the same per example, for a model that has no tokens",
+        unit="FLOP",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+    ),
+)
+
+_EFFICIENCY = (
+    Card(
+        key="intensive/p3_score",
+        symbol="P3",
+        meaning="100·accuracy / (active parameters / 1e9)",
+        unit="points per 1e9 params",
+        better="higher",
+        size="ratio",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+        metric="efficiency.PerformancePerParameter",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/p2f_score",
+        symbol="P2F",
+        meaning="100·accuracy / (measured forward FLOPs per token or example / 1e12)",
+        unit="points per TFLOP",
+        better="higher",
+        size="ratio",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+        metric="efficiency.PerformancePerFlop",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/memory_efficiency",
+        symbol="MER",
+        meaning="100·accuracy / (resident weights in GB of 1e9 bytes)",
+        unit="points per GB",
+        better="higher",
+        size="ratio",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+        metric="efficiency.MemoryEfficiencyRatio",
+        fed_by="accuracy",
+    ),
+)
+
+_COUPLING = (
+    Card(
+        key="intensive/relevance_rate",
+        symbol="R3",
+        meaning="(active / total parameters)·(accuracy / random baseline)",
+        unit="1",
+        better="neither",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Coupling and routing",
+        metric="coupling.RelevanceRealizationRate",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/config_entropy",
+        symbol="CES",
+        meaning="H(expert load) / log(number of experts), mean over layers, over the validation set where there is one",
+        unit="fraction",
+        better="neither",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Coupling and routing",
+        metric="coupling.ConfigurationEntropyScore",
+        fed_by="routing",
+        band=(0.3, 0.7),
+    ),
+)
+
+CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING)
+
+
+def card(name: str) -> Card:
+    """The card with this key or symbol.
+
+    Raises:
+        KeyError: if no card bears the name; the message lists those there are.
+
+    Example:
+        >>> card("P3").key
+        'intensive/p3_score'
+    """
+    for candidate in CARDS:
+        if name in (candidate.key, candidate.symbol):
+            return candidate
+    known = ", ".join(f"{candidate.symbol} ({candidate.key})" for candidate in CARDS if candidate.metric)
+    raise KeyError(f"no metric has the key or symbol {name!r}; there are {known}")
+
+
+def markdown_table() -> str:
+    """The table of logged keys, as the README shows it."""
+    rows = ["| key | symbol | meaning | unit | better | with size |", "|---|---|---|---|---|---|"]
+    rows += [
+        f"| `{card.key}` | {card.symbol} | {card.meaning} | {card.unit} | {card.better} | {card.size} |"
+        for card in CARDS
+    ]
+    return "\n".join(rows)

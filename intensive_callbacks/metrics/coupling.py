@@ -1,0 +1,138 @@
+"""How capacity is used, as metrics: :mod:`intensive_callbacks.functional.coupling` has the mathematics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from intensive_callbacks.functional import coupling
+from intensive_callbacks.functional.checks import require_baseline
+from intensive_callbacks.metrics.base import AccuracyMetric, IntensiveMetric
+
+__all__ = ["ConfigurationEntropyScore", "RelevanceRealizationRate"]
+
+
+class RelevanceRealizationRate(AccuracyMetric):
+    """Relevance realisation rate (R3): the active share of a model times its gain over chance.
+
+    .. math:: R3 = (N_{active} / N_{total}) (a / r)
+
+    ``update(accuracy, num_examples=None, active_params=None)`` takes a fraction in [0, 1], the examples it stands for
+    and, where they were measured, the parameters that one token touched in them; ``compute`` returns a scalar in
+    [0, 1/r], NaN before the first update.
+
+    Args:
+        total_params: every parameter once.
+        active_params: parameters that one token touches by design; used where an update brings no measured ones.
+        random_baseline: r, the accuracy of chance, in (0, 1).
+        chance_corrected: use (a - r) / (1 - r) for the gain, which keeps the rate in [0, 1] above chance.
+        kwargs: those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: if a count is not above 0, ``active_params`` exceeds ``total_params`` or ``random_baseline`` is
+            outside (0, 1); on update, if an accuracy is a number outside [0, 1].
+
+    Source:
+        "Intensive Intelligence: Measurement Frameworks", metric 4.
+
+    Example:
+        >>> from intensive_callbacks import RelevanceRealizationRate
+        >>> r3 = RelevanceRealizationRate(total_params=671e9, active_params=37e9, random_baseline=0.25)
+        >>> r3.update(0.85)
+        >>> r3.compute()
+        tensor(0.1875, dtype=torch.float64)
+    """
+
+    plot_lower_bound = 0.0
+    active_sum: Tensor
+
+    def __init__(
+        self,
+        total_params: float,
+        active_params: float,
+        random_baseline: float,
+        *,
+        chance_corrected: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        coupling.active_share(total_params, active_params)
+        self.total_params = total_params
+        self.active_params = active_params
+        self.random_baseline = require_baseline(random_baseline)
+        self.chance_corrected = chance_corrected
+        self.add_sum("active_sum")
+
+    def update(
+        self,
+        accuracy: float | Tensor,
+        num_examples: int | None = None,
+        active_params: float | Tensor | None = None,
+    ) -> None:
+        """Add an accuracy, weighted by the examples it stands for."""
+        active = self.active_params if active_params is None else active_params
+        share = coupling.active_share(self.total_params, active).to(self.active_sum.device)
+        super().update(accuracy, num_examples)
+        self.active_sum += share * self.total_params * (1 if num_examples is None else num_examples)
+
+    def value(self, accuracy: Tensor) -> Tensor:
+        """The quantity at this accuracy."""
+        return coupling.relevance_realization_rate(
+            accuracy,
+            self.total_params,
+            self.active_sum / self.num_examples,
+            self.random_baseline,
+            chance_corrected=self.chance_corrected,
+        )
+
+
+class ConfigurationEntropyScore(IntensiveMetric):
+    r"""Configuration entropy score (CES): how evenly the experts of a router are used.
+
+    .. math:: CES = H(f) / \ln E, \quad f_e = c_e / \sum_i c_i
+
+    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot, and ``[T]``
+    booleans that are false on padding; it never waits for the device. ``compute`` returns a scalar in [0, 1], NaN with
+    one expert or with nothing routed. ``merge_state`` also takes counts of several layers, ``{"load": [L, E]}``, and
+    ``compute`` then returns ``[L]``.
+
+    Args:
+        num_experts: E.
+        kwargs: those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
+
+    Source:
+        "Intensive Intelligence: Measurement Frameworks", metric 5, whose 0.3 to 0.7 as the best range contradicts load
+        balancing, which aims at 1.
+
+    Example:
+        >>> from intensive_callbacks import ConfigurationEntropyScore
+        >>> ces = ConfigurationEntropyScore(num_experts=4)
+        >>> ces.update(torch.tensor([[0, 1], [2, 3], [0, -1]]))
+        >>> ces.compute()
+        tensor(0.9610, dtype=torch.float64)
+    """
+
+    higher_is_better = None
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    load: Tensor
+
+    def __init__(self, num_experts: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_experts < 1:
+            raise ValueError(f"num_experts must be at least 1, got {num_experts}")
+        self.num_experts = num_experts
+        self.add_sum("load", (num_experts,), torch.int64)
+
+    def update(self, expert_ids: Tensor, mask: Tensor | None = None) -> None:
+        """Count the selections of one batch."""
+        self.load += coupling.expert_load(expert_ids, self.num_experts, mask)
+
+    def compute(self) -> Tensor:
+        """H(load) / ln E of all selections counted."""
+        return coupling.load_entropy(self.load)

@@ -1,0 +1,37 @@
+"""The value is the same on two processes, one of which has seen nothing."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from contract.cases import CASES
+
+
+def _compute(rank, store, results):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    values = []
+    for case in CASES:
+        metric = case.build()
+        for update in case.updates if rank == 0 else []:
+            metric.update(**update)
+        metric._update_count += 1  # the empty rank computes too
+        values.append(metric.compute().tolist())
+    results[rank] = values
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(_compute, args=(tmp_path_factory.mktemp("store") / "store", results), nprocs=2)
+        return dict(results)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=[case.name for case in CASES])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_value_on_two_processes(values, rank, index):
+    expected = torch.as_tensor(CASES[index].expected, dtype=torch.float64)
+    value = torch.tensor(values[rank][index], dtype=torch.float64)
+    torch.testing.assert_close(value, expected, rtol=CASES[index].tolerance, atol=1e-9, equal_nan=True)

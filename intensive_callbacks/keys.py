@@ -149,6 +149,31 @@ _EFFICIENCY = (
         metric="efficiency.MemoryEfficiencyRatio",
         fed_by="accuracy",
     ),
+    Card(
+        key="intensive/intelligence_density",
+        symbol="ID",
+        meaning="-ln(1 - accuracy) / (resident weights in GB of 1e9 bytes)",
+        unit="nats per GB",
+        better="higher",
+        size="ratio",
+        source=SEED_DENSITY,
+        section="Efficiency",
+        metric="density.IntelligenceDensity",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/capability_density",
+        symbol="CD",
+        meaning="parameters a Qwen1.5 model needs for this accuracy on MMLU / active parameters",
+        unit="1",
+        better="higher",
+        size="intensive",
+        source="arXiv 2412.04315",
+        section="Efficiency",
+        metric="density.CapabilityDensity",
+        fed_by="accuracy",
+        default=False,  # it has a meaning only where the accuracy is one on MMLU
+    ),
 )
 
 _COUPLING = (
@@ -179,7 +204,22 @@ _COUPLING = (
     ),
 )
 
-CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING)
+_COMPRESSION = (
+    Card(
+        key="intensive/sparsity_adjusted_accuracy",
+        symbol="SAA",
+        meaning="accuracy·(1 - active / total parameters); 0 for every dense model",
+        unit="fraction",
+        better="higher",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Compression",
+        metric="compression.SparsityAdjustedAccuracy",
+        fed_by="accuracy",
+    ),
+)
+
+CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION)
 
 
 def card(name: str) -> Card:

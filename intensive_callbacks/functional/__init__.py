@@ -4,3 +4,5 @@ from intensive_callbacks.functional.compression import *
 from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.density import *
 from intensive_callbacks.functional.efficiency import *
+from intensive_callbacks.functional.learning import *
+from intensive_callbacks.functional.scaling import *

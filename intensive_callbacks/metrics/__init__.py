@@ -4,3 +4,5 @@ from intensive_callbacks.metrics.compression import *
 from intensive_callbacks.metrics.coupling import *
 from intensive_callbacks.metrics.density import *
 from intensive_callbacks.metrics.efficiency import *
+from intensive_callbacks.metrics.learning import *
+from intensive_callbacks.metrics.scaling import *

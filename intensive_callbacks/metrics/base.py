@@ -175,3 +175,50 @@ class ActiveAccuracyMetric(AccuracyMetric):
     def mean_active_params(self) -> Tensor:
         """The weighted mean of the active parameters; NaN before the first update."""
         return self.active_sum / self.num_examples
+
+
+class SampleMetric(IntensiveMetric):
+    """A metric that has to look at samples together: it keeps the last ``num_samples`` rows that are finite.
+
+    The buffer has its full size from the start, NaN where it is empty, so that all processes gather the same shape.
+    Nothing here waits for the device before ``compute``.
+    """
+
+    full_state_update = True  # forward() would otherwise join two buffers at every step
+    samples: Tensor
+    num_dropped: Tensor
+
+    def __init__(self, num_samples: int, width: int, dtype: torch.dtype = torch.float64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        self.num_samples = num_samples
+        empty = torch.full((num_samples, width), torch.nan, dtype=dtype)
+        self.add_state("samples", default=empty, dist_reduce_fx="cat")
+        self.add_sum("num_dropped", dtype=torch.int64)
+
+    def keep(self, rows: Tensor) -> None:
+        """Add rows ``[n, width]``; the oldest make room, and those that are not finite are counted and left out."""
+        rows = rows.detach().to(self.samples)
+        self.num_dropped += (~rows.isfinite().all(-1)).sum()
+        self._append(rows)
+
+    def _append(self, rows: Tensor) -> None:
+        rows = torch.cat([self.samples, rows])
+        newest_last = rows.isfinite().all(-1).to(torch.uint8).argsort(stable=True)
+        self.samples = rows[newest_last[-self.num_samples :]]
+
+    def kept(self) -> Tensor:
+        """The rows ``[n, width]`` that are there."""
+        rows = self.samples.flatten(0, -2)  # the processes' buffers were stacked
+        return rows[rows.isfinite().all(-1)]
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add other sums to these and other samples after these; a merge counts as an update."""
+        incoming = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        for name, value in incoming.items():
+            if name == "samples":
+                self._append(value.to(self.samples))
+            else:
+                setattr(self, name, getattr(self, name) + value)
+        self._update_count += 1

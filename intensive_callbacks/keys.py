@@ -30,7 +30,8 @@ class Card:
         source: the paper or document that defines it.
         section: the dashboard's section it is shown in.
         metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric.
-        fed_by: the signal that feeds the metric.
+        fed_by: the signal that feeds the metric; ``"data"`` is a fresh accuracy together with the number of training
+            examples seen, as long as each was new.
         band: a range that its source recommends, shown as the source's opinion.
         default: whether ``metrics="default"`` logs it.
     """
@@ -44,7 +45,7 @@ class Card:
     source: str
     section: str
     metric: str | None = None
-    fed_by: Literal["accuracy", "routing", "tokens", "tap"] | None = None
+    fed_by: Literal["accuracy", "data", "routing", "tokens", "tap"] | None = None
     band: tuple[float, float] | None = None
     default: bool = True
 
@@ -149,6 +150,31 @@ _EFFICIENCY = (
         metric="efficiency.MemoryEfficiencyRatio",
         fed_by="accuracy",
     ),
+    Card(
+        key="intensive/intelligence_density",
+        symbol="ID",
+        meaning="-ln(1 - accuracy) / (resident weights in GB of 1e9 bytes)",
+        unit="nats per GB",
+        better="higher",
+        size="ratio",
+        source=SEED_DENSITY,
+        section="Efficiency",
+        metric="density.IntelligenceDensity",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/capability_density",
+        symbol="CD",
+        meaning="parameters a Qwen1.5 model needs for this accuracy on MMLU / active parameters",
+        unit="1",
+        better="higher",
+        size="intensive",
+        source="arXiv 2412.04315",
+        section="Efficiency",
+        metric="density.CapabilityDensity",
+        fed_by="accuracy",
+        default=False,  # it has a meaning only where the accuracy is one on MMLU
+    ),
 )
 
 _COUPLING = (
@@ -179,7 +205,50 @@ _COUPLING = (
     ),
 )
 
-CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING)
+_COMPRESSION = (
+    Card(
+        key="intensive/sparsity_adjusted_accuracy",
+        symbol="SAA",
+        meaning="accuracy·(1 - active / total parameters); 0 for every dense model",
+        unit="fraction",
+        better="higher",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Compression",
+        metric="compression.SparsityAdjustedAccuracy",
+        fed_by="accuracy",
+    ),
+)
+
+_SCALING = (
+    Card(
+        key="intensive/chinchilla_optimality",
+        symbol="COI",
+        meaning="active parameters per training token seen, times 20: above 1 under-trained, below 1 over-trained",
+        unit="1",
+        better="neither",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Scaling",
+        metric="scaling.ChinchillaOptimalityIndex",
+        fed_by="tokens",
+    ),
+    Card(
+        key="intensive/generalization_efficiency",
+        symbol="GE",
+        meaning="100·(accuracy at N - accuracy at N/2) / (N/2) training examples, while every example is new",
+        unit="points per example",
+        better="higher",
+        size="ratio",
+        source=SEED_FRAMEWORKS,
+        section="Scaling",
+        metric="learning.GeneralizationEfficiency",
+        fed_by="data",
+        default=False,  # it has a meaning only in a run that sees each example once
+    ),
+)
+
+CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING)
 
 
 def card(name: str) -> Card:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
 from intensive_callbacks import batches
 from intensive_callbacks.footprint.flop_counter import FlopCounter, can_count_passively
 from intensive_callbacks.gathered import Gathered, Window, scalars
@@ -13,6 +11,7 @@ from intensive_callbacks.gathered import Gathered, Window, scalars
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
     from torchmetrics import Metric
 

@@ -31,8 +31,8 @@ class _Series:
 class History:
     """One row per logging event, thinned so that its size is bounded.
 
-    Above ``max_rows`` rows of the same keys every second one is dropped, and from then on only every second, fourth, ...
-    new one is kept; the newest is always there.
+    Above ``max_rows`` rows of the same keys every second one is dropped, and from then on only every second, fourth,
+    ... new one is kept; the newest is always there.
 
     Args:
         max_rows: the most rows kept of each set of keys, at least 2.

@@ -248,7 +248,75 @@ _SCALING = (
     ),
 )
 
-CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING)
+_FOUNDATIONS = (
+    Card(
+        key="intensive/entropy",
+        symbol="H",
+        meaning="Shannon entropy of a stream of labels, Miller-Madow corrected",
+        unit="bit",
+        better="neither",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="information.ShannonEntropy",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/mutual_information",
+        symbol="MI",
+        meaning="mutual information of two streams of labels, adjusted for chance",
+        unit="bit",
+        better="neither",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="information.MutualInformation",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/coupling_quality",
+        symbol="CQ",
+        meaning="I(X;Y) / min(H(X), H(Y)) of two streams of labels, adjusted for chance",
+        unit="1",
+        better="higher",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="information.CouplingQuality",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/configuration_quality",
+        symbol="CQ·R3",
+        meaning="coupling quality times relevance realisation rate",
+        unit="1",
+        better="higher",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="information.ConfigurationQuality",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/relevance_density",
+        symbol="I/area",
+        meaning="mutual information of query and patch labels per pixel of a patch",
+        unit="bit per pixel",
+        better="higher",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="information.RelevanceDensity",
+        fed_by="tap",
+        default=False,
+    ),
+)
+
+CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING, *_FOUNDATIONS)
 
 
 def card(name: str) -> Card:

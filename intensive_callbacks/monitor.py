@@ -107,10 +107,8 @@ class Monitor:
         modules = dict(model.named_modules())
         self.tapped = [select_tap(tap.into) for tap in taps]
         metrics_of_taps = [selected.build(self._all_facts()) for selected in self.tapped]
-        listened = [tap.find(modules) for tap in taps]
-        self.gatherer = Gatherer(
-            model, self.observer, list(zip(taps, listened, metrics_of_taps, strict=True)), num_tokens or batches.num_tokens
-        )
+        tapped = [(tap, tap.find(modules), metric) for tap, metric in zip(taps, metrics_of_taps, strict=True)]
+        self.gatherer = Gatherer(model, self.observer, tapped, num_tokens or batches.num_tokens)
         self._seen = {"examples": 0, "tokens": 0}
         self._accuracy: tuple[float, int | None] = (math.nan, None)
         self._step, self._increment = 0, 1
@@ -177,7 +175,9 @@ class Monitor:
         """Whether values are due at this optimizer step."""
         return step // self.every_n_steps != self._step // self.every_n_steps
 
-    def log(self, step: int, accuracy: float | Tensor | None = None, num_examples: int | None = None) -> dict[str, float]:
+    def log(
+        self, step: int, accuracy: float | Tensor | None = None, num_examples: int | None = None
+    ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due.
 
         In a distributed run every process calls it at the same steps.
@@ -225,7 +225,6 @@ class Monitor:
                     with self.guard(selected.card.symbol):
                         values |= self._tap_values(index, gathered)
         return self._explain(to_floats(values))
-'''
 
     def _learn(self, gathered: Gathered) -> None:
         """Take up what the reduced sums say of the model: counts seen, the cost of a forward pass, the active share."""

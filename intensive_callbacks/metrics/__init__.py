@@ -4,5 +4,6 @@ from intensive_callbacks.metrics.compression import *
 from intensive_callbacks.metrics.coupling import *
 from intensive_callbacks.metrics.density import *
 from intensive_callbacks.metrics.efficiency import *
+from intensive_callbacks.metrics.information import *
 from intensive_callbacks.metrics.learning import *
 from intensive_callbacks.metrics.scaling import *

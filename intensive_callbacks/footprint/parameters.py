@@ -1,0 +1,198 @@
+"""How many parameters a model has, and how many of them one token touches, under each convention in use."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from intensive_callbacks.footprint.memory import resident_bytes
+from intensive_callbacks.routing.discovery import discover
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from intensive_callbacks.routing.discovery import MoELayer
+
+__all__ = ["ParameterCount", "count_parameters"]
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of a model, each element once.
+
+    Publishers leave out different things when they say "active", so there are three figures; none is the right one.
+
+    Attributes:
+        total: all of them.
+        active: those that one token touches: all but the experts it is not sent to.
+        active_without_input_embedding: the same without the table that looks tokens up; a table that is also the
+            output head stays.
+        active_without_embeddings: the same without either table.
+        routed: of all routed experts.
+        shared: of the blocks that hold routed experts, what every token touches beside the router: shared experts.
+        router: of what chooses the experts.
+        embedding: of the input embedding and the output head; once where they are tied.
+        trainable: those that require a gradient.
+        num_bytes: resident weights: bytes of parameters and buffers.
+    """
+
+    total: int
+    active: int
+    active_without_input_embedding: int
+    active_without_embeddings: int
+    routed: int
+    shared: int
+    router: int
+    embedding: int
+    trainable: int
+    num_bytes: int
+
+
+def count_parameters(
+    model: nn.Module, *, num_experts_per_token: float | Mapping[str, float] | None = None
+) -> ParameterCount:
+    """Count a model's parameters: in total, by kind, and active under the three conventions.
+
+    Works from shapes alone, so the model may be on the meta device. Tied parameters count once, sharded ones (FSDP2,
+    expert parallelism as DTensor) at full size, quantised ones (torchao) by their logical elements. Which modules are
+    experts and routers comes from :func:`intensive_callbacks.routing.discovery.discover`.
+
+    Args:
+        model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
+        num_experts_per_token: distinct routed experts that compute for a token, measured, for all layers or by the name
+            of the layer; ``None`` takes the model's own top-k.
+
+    Raises:
+        ValueError: if the model has lazy or FSDP1-sharded parameters, a name is no layer with experts, or a number of
+            experts is below 0 or above those there are.
+
+    Source:
+        The conventions are those of published models' cards; DeepSeek-V3's 37B leaves the input embedding out,
+        Mixtral's 12.9B nothing, MiniMax's 45.9B both embeddings.
+
+    Example:
+        >>> count_parameters(nn.Linear(10, 5)).total
+        55
+    """
+    sizes = _sizes(model)
+    layers = discover(model)
+    experts_of = _experts_per_token(layers, num_experts_per_token)
+    routed: dict[int, int] = {}
+    idle = 0
+    for layer in layers:
+        for parameter in layer.expert_parameters():
+            if id(parameter) not in routed:
+                routed[id(parameter)] = sizes[id(parameter)]
+                idle += _idle(parameter, sizes[id(parameter)], layer, experts_of[layer.name])
+    router = {id(parameter) for layer in layers for parameter in layer.router_parameters()} - routed.keys()
+    in_blocks = {id(parameter) for layer in layers for parameter in layer.block.parameters()}
+    lookup, head = _embeddings(model)
+
+    def size(chosen: Iterable[int]) -> int:
+        return sum(sizes[key] for key in chosen)
+
+    total, packed = sum(sizes.values()), _packed(model)
+    active = total + sum(tensor.numel() for tensor in packed) - idle
+    return ParameterCount(
+        total=total + sum(tensor.numel() for tensor in packed),
+        active=active,
+        active_without_input_embedding=active - size(lookup - head),
+        active_without_embeddings=active - size(lookup | head),
+        routed=sum(routed.values()),
+        shared=size(in_blocks - routed.keys() - router),
+        router=size(router),
+        embedding=size(lookup | head),
+        trainable=sum(sizes[id(parameter)] for parameter in model.parameters() if parameter.requires_grad),
+        num_bytes=resident_bytes(model) + sum(tensor.numel() * tensor.element_size() for tensor in packed),
+    )
+
+
+def _sizes(model: nn.Module) -> dict[int, int]:
+    """Elements of each distinct parameter, by its identity."""
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
+    sizes = {}
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            message = f"parameter {name!r} is lazy and has no shape yet; run one batch through the model first"
+            raise ValueError(message)  # noqa: TRY004 - lazy is a state, not a wrong type
+        sizes[id(parameter)] = parameter.numel()
+    return sizes
+
+
+def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Distinct experts per token of each layer: as given, else by the model's design."""
+    measured = given if isinstance(given, Mapping) else {} if given is None else {layer.name: given for layer in layers}
+    unknown = measured.keys() - {layer.name for layer in layers}
+    if unknown:
+        raise ValueError(
+            f"num_experts_per_token names {sorted(unknown)}, but layers with experts are {[la.name for la in layers]}"
+        )
+    chosen: dict[str, float] = {}
+    for layer in layers:
+        num_selected = measured.get(layer.name, layer.num_experts_per_token)
+        if num_selected is None:
+            warnings.warn(
+                f"{layer.name} does not say how many experts a token is sent to: all {layer.num_experts} count as "
+                "active; pass num_experts_per_token",
+                stacklevel=3,
+            )
+            num_selected = layer.num_experts
+        if not 0 <= num_selected <= layer.num_experts + layer.num_zero_experts:
+            raise ValueError(
+                f"num_experts_per_token must lie in [0, {layer.num_experts}] for {layer.name}, got {num_selected}"
+            )
+        chosen[layer.name] = num_selected
+    return chosen
+
+
+def _idle(parameter: Tensor, size: int, layer: MoELayer, num_selected: float) -> int:
+    """Elements of an expert parameter that a token does not touch."""
+    # Some models allocate weights for their zero-compute experts too.
+    padded = layer.num_experts + layer.num_zero_experts
+    num_held = padded if parameter.dim() and parameter.shape[0] % padded == 0 else layer.num_experts
+    return size - round(size * num_selected / num_held)
+
+
+def _embeddings(model: nn.Module) -> tuple[set[int], set[int]]:
+    """Parameters of the table that looks tokens up and of the head that scores them.
+
+    transformers' models say which these are; of others every ``nn.Embedding`` is a look-up and every linear layer as
+    wide as one of them has entries is a head.
+    """
+    owner = next((module for module in model.modules() if _asked(module, "get_input_embeddings") is not None), None)
+    if owner is not None:
+        return _parameters_of(_asked(owner, "get_input_embeddings")), _parameters_of(
+            _asked(owner, "get_output_embeddings")
+        )
+    tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    widths = {table.num_embeddings for table in tables}
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in widths]
+    return _parameters_of(*tables), _parameters_of(*heads)
+
+
+def _asked(module: nn.Module, method: str) -> nn.Module | None:
+    """What a module answers, if it knows the question at all."""
+    try:
+        answer: Any = getattr(module, method, lambda: None)()
+    except NotImplementedError:
+        return None
+    return answer if isinstance(answer, nn.Module) else None
+
+
+def _parameters_of(*modules: nn.Module | None) -> set[int]:
+    return {id(parameter) for module in modules if module is not None for parameter in module.parameters()}
+
+
+def _packed(model: nn.Module) -> list[Tensor]:
+    """Weights and biases that torch.ao's quantised layers keep packed, which are no parameters."""
+    holders: list[Any] = [module for module in model.modules() if hasattr(module, "_weight_bias")]
+    leaves = [holder for holder in holders if not any(child in holders for child in holder.children())]
+    return [tensor for leaf in leaves for tensor in leaf._weight_bias() if tensor is not None]  # noqa: SLF001 - no other way

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from intensive_callbacks.footprint.parameters import count_parameters
+
+PUBLISHED = json.loads((Path(__file__).parent.parent / "data" / "published_models.json").read_text())
+
+
+def build(entry):
+    import transformers
+
+    config = getattr(transformers, entry["transformers_config_class"])(**entry["config_kwargs"])
+    with torch.device("meta"):
+        return getattr(transformers, entry["model_class"])(config)
+
+
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry["model"])
+def test_published_models_by_their_own_convention(entry):
+    """The table's figures were built independently of this code; the publisher's own number is one of them."""
+    count = count_parameters(build(entry))
+    assert count.total / 1e9 == pytest.approx(entry["measured_total"], rel=1e-4)
+    active = (count.active, count.active_without_input_embedding, count.active_without_embeddings)
+    assert [round(figure / 1e9, 3) for figure in active] == entry["measured_active"]
+    convention = getattr(count, entry["convention"])
+    assert abs(convention - entry["published_active"]) / entry["published_active"] < 0.025
+
+
+class Block(nn.Module):
+    """Four experts of 8 x 8, of which a token sees two; a gate; a shared expert."""
+
+    def __init__(self, top_k=2):
+        super().__init__()
+        self.gate = nn.Linear(8, 4, bias=False)
+        self.experts = nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(4))
+        self.shared = nn.Linear(8, 8, bias=False)
+        if top_k is not None:
+            self.top_k = top_k
+
+
+class Model(nn.Module):
+    def __init__(self, *, tied=False, top_k=2):
+        super().__init__()
+        self.tokens = nn.Embedding(10, 8)
+        self.block = Block(top_k)
+        self.head = nn.Linear(8, 10, bias=False)
+        if tied:
+            self.head.weight = self.tokens.weight
+
+
+def test_kinds_by_hand():
+    count = count_parameters(Model())
+    assert (count.routed, count.router, count.shared, count.embedding) == (4 * 64, 32, 64, 160)
+    assert count.total == 4 * 64 + 32 + 64 + 160
+    assert count.active == 2 * 64 + 32 + 64 + 160
+    assert count.active_without_input_embedding == count.active - 80
+    assert count.active_without_embeddings == count.active - 160
+    assert count.num_bytes == 4 * count.total
+
+
+def test_tied_table_counts_once_and_stays_as_the_head():
+    count = count_parameters(Model(tied=True))
+    assert count.embedding == 80
+    assert count.active_without_input_embedding == count.active
+    assert count.active_without_embeddings == count.active - 80
+
+
+def test_measured_experts_per_token():
+    model = Model()
+    dense = 32 + 64 + 160
+    assert count_parameters(model, num_experts_per_token=1.25).active == 80 + dense
+    assert count_parameters(model, num_experts_per_token={"block": 3}).active == 192 + dense
+    with pytest.raises(ValueError, match=r"'blok'.*'block'"):
+        count_parameters(model, num_experts_per_token={"blok": 1})
+    with pytest.raises(ValueError, match=r"\[0, 4\] for block, got 5"):
+        count_parameters(model, num_experts_per_token=5)
+
+
+def test_unknown_top_k_counts_all_experts_and_says_so():
+    with pytest.warns(UserWarning, match="block does not say how many experts"):
+        count = count_parameters(Model(top_k=None))
+    assert count.active == count.total
+
+
+def test_dense_model_trainable_part_buffers_and_dtype():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).to(torch.bfloat16)
+    model[0].requires_grad_(requires_grad=False)
+    count = count_parameters(model)
+    assert (count.total, count.active, count.trainable) == (28, 28, 8)
+    assert count.num_bytes == 2 * 28 + 2 * 8 + 8  # running mean and variance, and a 64-bit batch counter
+    assert count.routed == count.router == count.shared == count.embedding == 0
+
+
+def test_lazy_parameters_are_refused():
+    with pytest.raises(ValueError, match="'weight' is lazy"):
+        count_parameters(nn.LazyLinear(3))
+
+
+def test_deepseek_v3_takes_seconds():
+    entry = next(entry for entry in PUBLISHED if entry["model"] == "DeepSeek-V3")
+    build(entry)  # imports
+    start = time.process_time()
+    count_parameters(build(entry))
+    assert time.process_time() - start < 5

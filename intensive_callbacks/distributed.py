@@ -60,7 +60,7 @@ def reduce_states(
     failures = torch.tensor([group in failed for group in groups], dtype=torch.float64, device=device)
     packed = torch.cat([failures, *(value.to(device, torch.float64).flatten() for value in sums.values())])
     dist.all_reduce(packed)
-    pieces = packed[len(groups) :].split([value.numel() for value in sums.values()])
+    pieces = torch.split(packed[len(groups) :], [value.numel() for value in sums.values()])
     reduced = {
         name: piece.reshape(value.shape).to(value.device, value.dtype)
         for (name, value), piece in zip(sums.items(), pieces, strict=True)

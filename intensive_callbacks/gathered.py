@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -67,7 +67,8 @@ class Gathered:
             if f"{group}/{name}" in self.sums:
                 setattr(metric, name, self.sums[f"{group}/{name}"])
             else:
-                collected, reduction = self.samples[f"{group}/{name}"], metric._reductions[name]  # noqa: SLF001 - ditto
+                reduction: Any = metric._reductions[name]  # noqa: SLF001 - ditto
+                collected = self.samples[f"{group}/{name}"]
                 setattr(metric, name, [collected] if isinstance(state, list) else reduction(collected))
         metric.sync_on_compute = False
 

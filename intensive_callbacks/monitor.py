@@ -26,6 +26,7 @@ from intensive_callbacks.values import Values, named, routing_values, signal_val
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Self
 
     from torchmetrics import Metric
 
@@ -130,7 +131,7 @@ class Monitor:
         """Remove every hook."""
         self.gatherer.detach()
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Self:
         self.attach()
         return self
 

@@ -63,7 +63,7 @@ class Tap:
     def attach(self, module: nn.Module, metric: Metric) -> RemovableHandle:
         """Listen to ``module`` and feed ``metric`` until the handle is removed."""
 
-        @torch.compiler.disable
+        @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it unannotated
         def hear(_module: nn.Module, inputs: Any, output: Any) -> None:
             # Inside a backward pass the forward is a recomputation, which has been heard already.
             if not self.listening or torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - there is no public way

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from intensive_callbacks.selection import Selected
-    from intensive_callbacks.windows import Window
+    from intensive_callbacks.gathered import Window
 
 Values = dict[str, Tensor]
 

@@ -25,7 +25,9 @@ BENCHMARK_KEY = "final_benchmark"
 class TableLike(Protocol):
     """What :func:`log_table` needs of a table."""
 
-    columns: list[str]
+    @property
+    def columns(self) -> list[str]:
+        """The columns' titles."""
 
     def rows(self) -> list[list[Any]]:
         """The rows, each with a value per column."""

@@ -116,8 +116,7 @@ class Gatherer:
         self._sample(False, taps=False)
         self.validation = self._read() if keep else None
         if self.observer:
-            for layer, states in self._training.items():
-                self.observer.statistics[layer].restore(states)
+            self.observer.restore(self._training)
         if not keep:
             self._reset_taps()
 
@@ -129,8 +128,7 @@ class Gatherer:
 
     def _read(self) -> Window:
         """A copy of the routing sums of every layer."""
-        statistics = self.observer.statistics if self.observer else {}
-        return {layer: {k: v.clone() for k, v in each.states().items()} for layer, each in statistics.items()}
+        return self.observer.snapshot() if self.observer else {}
 
     def gather(self, accuracy: float | Tensor | None, num_examples: int | None, *, training: bool) -> Gathered:
         """What this process has, with the training's window where one is due."""

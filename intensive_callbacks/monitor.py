@@ -239,7 +239,7 @@ class Monitor:
             for layer in self.observer.layers:
                 states = window[layer.name]
                 if states["num_tokens"] > 0:
-                    num_selected = float(states["load"].sum() / states["num_tokens"])
+                    num_selected = float(states["load"][: layer.num_experts].sum() / states["num_tokens"])
                     num_params = sum(parameter.numel() for parameter in layer.expert_parameters())
                     active -= num_params * (1 - num_selected / layer.num_experts)
             self.facts["active_params"] = active

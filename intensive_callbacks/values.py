@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from torchmetrics import Metric
 
-    from intensive_callbacks.selection import Selected
     from intensive_callbacks.gathered import Window
+    from intensive_callbacks.selection import Selected
 
 Values = dict[str, Tensor]
 

@@ -61,7 +61,9 @@ class Gatherer:
 
     def detach(self) -> None:
         """Remove every hook."""
-        self.stop_counting_flops()
+        if self._flops is not None:
+            self._flops.stop()
+            self._flops = None
         if self.observer:
             self.observer.detach()
         for handle in self._handles:

@@ -129,7 +129,8 @@ class Monitor:
 
     def detach(self) -> None:
         """Remove every hook."""
-        self.gatherer.detach()
+        with self.guard("removing the hooks"):
+            self.gatherer.detach()
 
     def __enter__(self) -> Self:
         self.attach()

@@ -35,6 +35,7 @@ class Selected:
             return self.metric
         chosen = {name: facts[name] for name in required_facts(self.card)}
         metric: Metric = metric_class(self.card)(**chosen, sync_on_compute=False)
+        metric._explained = True  # noqa: SLF001 - the Monitor warns once in a run, not once for each built metric
         return metric
 
     @property

@@ -116,6 +116,13 @@ class LayerHooks(_Hooks):
             self._count(self._seen)
         self.decision.clear()
 
+    def abandon(self) -> None:
+        """Stop looking in the middle of a forward that Ctrl-C broke off: torch runs no hook then."""
+        if self.depth > 0 and self.watching:
+            self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
+        self.depth = 0
+        self.decision.clear()
+
     def read_by_user(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count what the user's reader says."""
         observer, reader = self.observer, self.reader

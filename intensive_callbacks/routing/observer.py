@@ -113,6 +113,8 @@ class RouterObserver:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for hooks in self._hooks:
+            hooks.abandon()
         if self.attached:
             self.attached = False
             self._warn_of_silence()

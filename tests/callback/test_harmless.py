@@ -60,7 +60,7 @@ def test_a_callable_accuracy_that_draws_and_evaluates_does_not_disturb():
 
     callback = IntensiveMetricsCallback(careless, every_n_steps=2, random_baseline=0.1)
     assert all(torch.equal(*pair) for pair in zip(trained([callback]), trained([]), strict=True))
-    assert callback.history.rows()[-1]["intensive/p3_score"] > 0
+    assert callback.history.newest()["intensive/p3_score"] > 0
 
 
 def test_no_hook_is_left_after_success():

@@ -2,3 +2,4 @@
 
 from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.efficiency import *
+from intensive_callbacks.functional.routing import *

@@ -2,3 +2,4 @@
 
 from intensive_callbacks.metrics.coupling import *
 from intensive_callbacks.metrics.efficiency import *
+from intensive_callbacks.metrics.routing import *

@@ -6,4 +6,5 @@ from intensive_callbacks.functional.density import *
 from intensive_callbacks.functional.efficiency import *
 from intensive_callbacks.functional.information import *
 from intensive_callbacks.functional.learning import *
+from intensive_callbacks.functional.routing import *
 from intensive_callbacks.functional.scaling import *

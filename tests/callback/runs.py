@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
-from digits import DigitsClassifier, loaders
 from torch.nn.modules import module as modules
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
+
+from digits import DigitsClassifier, loaders
 
 
 class Recorder(pl.Callback):

@@ -5,9 +5,9 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+
 from callback.runs import Recorder, fit, num_hooks
 from digits import DigitsClassifier
-
 from intensive_callbacks import IntensiveMetricsCallback
 
 
@@ -47,7 +47,9 @@ def test_training_is_bit_identical(settings):
 
 
 def test_training_is_bit_identical_when_chance_is_measured_and_all_is_observed():
-    measuring = IntensiveMetricsCallback(every_n_steps=1, random_baseline="measure", observe="every_step", per_layer=True)
+    measuring = IntensiveMetricsCallback(
+        every_n_steps=1, random_baseline="measure", observe="every_step", per_layer=True
+    )
     assert all(torch.equal(*pair) for pair in zip(trained([measuring]), trained([]), strict=True))
 
 

@@ -102,6 +102,10 @@ class FlopCounter:
     ) -> None:
         self.stop()
 
+    def add(self, operator: str, num_flops: int) -> None:
+        """Count work that no operator shows, in the modules now running."""
+        self._mode.add(operator, num_flops)
+
     def result(self) -> FlopCount:
         """What was counted so far.
 
@@ -139,6 +143,11 @@ class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # the s
         self._running: list[str] = []
         self._made_by: dict[int, tuple[str, ...]] = {}
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """What somebody compiled stays compiled while this mode is on (torch 2.9 and later ask)."""
+        return True
+
     def enter(self, module: nn.Module) -> None:
         if id(module) in self._names:
             self._running.append(self._names[id(module)])
@@ -173,6 +182,9 @@ class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # the s
             if is_product_like(name):
                 self.uncounted[name] += 1
             return
+        self.add(name, num_flops)
+
+    def add(self, name: str, num_flops: int) -> None:
         self.by_operator[name] += num_flops
         for module in self._owners():
             self.by_module[module] += num_flops

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from intensive_callbacks.footprint.analytic import experts_by_formula
 from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, can_count_passively
 from intensive_callbacks.footprint.flop_formulas import FORMULAS
 from intensive_callbacks.footprint.preserve import on_the_side
@@ -50,9 +51,7 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
         400
     """
     model = getattr(model, "_orig_mod", model)
-    with on_the_side(model), FlopCounter(model) as counter:
-        model(*args, **kwargs)
-    count = counter.result()
+    count = _run(model, args, kwargs)
     if count.uncounted:
         warnings.warn(
             f"FLOPs of these operators are not known and not in the count: {', '.join(count.uncounted)}; give them a "
@@ -70,6 +69,19 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
             stacklevel=2,
         )
     return dataclasses.replace(count, traced=traced)
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlopCount:
+    """The count of one forward; on the meta device, where experts cannot choose their tokens, with their formula."""
+    try:
+        with on_the_side(model), FlopCounter(model) as counter:
+            model(*args, **kwargs)
+    except (RuntimeError, NotImplementedError):
+        if not any(parameter.is_meta for parameter in model.parameters()):
+            raise
+        with on_the_side(model), FlopCounter(model) as counter, experts_by_formula(model, counter):
+            model(*args, **kwargs)
+    return counter.result()
 
 
 class _Positional(nn.Module):

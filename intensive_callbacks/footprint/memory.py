@@ -2,31 +2,199 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+from intensive_callbacks.footprint.preserve import on_the_side, preserved
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Callable, Iterator
+    from typing import Self
 
-__all__ = ["resident_bytes"]
+    from torch import nn
+
+__all__ = ["MemoryMeter", "peak_inference_bytes", "peak_training_bytes", "resident_bytes", "size_on_disk"]
+
+WEIGHT_FILES = ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def _plain(tensor: Tensor) -> Iterator[Tensor]:
+    """The ordinary tensors that a quantised, or otherwise wrapped, tensor is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from _plain(getattr(tensor, name))
 
 
 def tensor_bytes(tensor: Tensor) -> int:
     """Bytes that a tensor's elements take: of a quantised one what it is packed in, of a sharded one all shards."""
-    if not is_traceable_wrapper_subclass(tensor) or hasattr(tensor, "full_tensor"):
+    if hasattr(tensor, "full_tensor"):  # a DTensor: its parts are this rank's alone
         return tensor.numel() * tensor.element_size()
-    names, _ = tensor.__tensor_flatten__()
-    return sum(tensor_bytes(getattr(tensor, name)) for name in names)
+    return sum(part.numel() * part.element_size() for part in _plain(tensor))
 
 
 def resident_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights: parameters and buffers, those that are shared once, sharded ones at full size.
 
     Example:
-        >>> import torch
         >>> resident_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
     return sum(map(tensor_bytes, chain(model.parameters(), model.buffers())))
+
+
+def size_on_disk(path: str | Path) -> int:
+    """Bytes of the weights in a file, or of the weight files of one format in a folder.
+
+    A folder that holds the weights twice, as safetensors and in an older format, counts the safetensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or no weights in the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for pattern in WEIGHT_FILES:
+            sizes = [file.stat().st_size for file in path.glob(pattern)]
+            if sizes:
+                return sum(sizes)
+        raise FileNotFoundError(f"no weights in {path}: looked for {', '.join(WEIGHT_FILES)}")
+    return path.stat().st_size
+
+
+class MemoryMeter:
+    """The most memory that was in use at once while it was on.
+
+    On a GPU it is the allocator's own peak, everything on the device included, and it costs nothing; it starts
+    ``torch.cuda.max_memory_allocated`` afresh. On other devices the tensors that operators read and make are counted
+    as they come and go, with the model's parameters, buffers and gradients: what an operator needs inside is not seen.
+
+    Args:
+        model: says on which device to look.
+
+    Example:
+        >>> with MemoryMeter(torch.nn.Linear(10, 10)) as meter:
+        ...     x = torch.ones(5, 10)
+        >>> meter.peak_bytes  # (110 + 50) * 4
+        640
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        tensors = [*model.parameters(), *model.buffers()]
+        self._device = tensors[0].device if tensors else torch.device("cpu")
+        self._counter = _LiveTensors()
+        self._tensors = [*tensors, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    def __enter__(self) -> Self:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._counter.had(self._tensors)
+            self._counter.__enter__()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self._counter.peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self._counter.__exit__(None, None, None)  # type: ignore[no-untyped-call] # the same
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak so far."""
+        return self._counter.peak
+
+
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call] # the same
+    """Bytes of the storages that are alive, and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # the same
+        self.peak = 0
+        self._live = 0
+        self._known: set[int] = set()
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """What somebody compiled stays compiled."""
+        return True
+
+    def had(self, tree: Any) -> None:
+        """Storages first seen now that were there from the beginning, at every earlier peak."""
+        before = self._live
+        self._add_all(tree)
+        self.peak += self._live - before
+
+    def made(self, tree: Any) -> None:
+        """Storages that an operator has just made."""
+        self._add_all(tree)
+        self.peak = max(self.peak, self._live)
+
+    def _add_all(self, tree: Any) -> None:
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor):
+                for tensor in _plain(leaf):
+                    self._add(tensor.untyped_storage())
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - a storage's identity
+        if key not in self._known:
+            self._known.add(key)
+            self._live += size
+            weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._live -= size
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        self.had((args, kwargs))
+        out = func(*args, **(kwargs or {}))
+        self.made(out)
+        return out
+
+
+def peak_inference_bytes(model: nn.Module, *args: Any, **kwargs: Any) -> int:
+    """Peak memory of one forward pass of this batch: eval mode, no gradients; the model is left as it was.
+
+    Example:
+        >>> peak_inference_bytes(torch.nn.Linear(10, 10), torch.ones(5, 10))  # (110 + 50 + 50) * 4
+        840
+    """
+    with on_the_side(model), MemoryMeter(model) as meter:
+        model(*args, **kwargs)
+    return meter.peak_bytes
+
+
+def peak_training_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
+    """Peak memory of one forward and backward pass; the model and its gradients are left as they were.
+
+    The optimizer's states are not in it: for them put a :class:`MemoryMeter` around a real training step.
+
+    Args:
+        model: in the mode in which it trains.
+        loss: runs the forward pass and returns what is differentiated.
+
+    Example:
+        >>> layer = torch.nn.Linear(10, 10)
+        >>> peak_training_bytes(layer, lambda: layer(torch.ones(5, 10)).sum()) >= 2 * 440
+        True
+    """
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    try:
+        with preserved(model), MemoryMeter(model) as meter:
+            for parameter, _ in gradients:
+                parameter.grad = None
+            loss().backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+    return meter.peak_bytes

@@ -15,20 +15,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def on_the_side(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients and no compilation inside; modes, buffers, hooks and random states as before after it."""
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Modes, buffers, hooks and random states are afterwards as they were before."""
     training = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    hooks = [
-        (table, set(table))
-        for module in model.modules()
-        for table in (module._forward_hooks, module._forward_pre_hooks)
-    ]
+    tables = [table for module in model.modules() for table in (module._forward_hooks, module._forward_pre_hooks)]
+    hooks = [(table, set(table)) for table in tables]
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    cuda = [device for device in devices if device.type == "cuda"]
     try:
-        with torch.random.fork_rng(cuda), torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            model.eval()
+        with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
             yield
     finally:
         for module, mode in training:
@@ -39,3 +34,11 @@ def on_the_side(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+@contextmanager
+def on_the_side(model: nn.Module) -> Iterator[None]:
+    """An eager forward pass as in inference: eval mode, no gradients; the model is left as it was."""
+    with preserved(model), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        model.eval()
+        yield

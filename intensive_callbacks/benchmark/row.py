@@ -83,14 +83,13 @@ class BenchmarkRow:
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """The arguments of the metrics, by one convention for every row.
+        """The arguments of the metrics besides the accuracy, by one convention for every row.
 
         Parameters are the active ones. FLOPs per token are 2 x active parameters whether or not more is known; FLOPs
         per example, which no count of parameters gives, are those of the row.
         """
         analytic = None if self.active_params is None else 2 * self.active_params
         return {
-            "accuracy": None if math.isnan(self.accuracy) else self.accuracy,
             "num_params": self.active_params,
             "total_params": self.total_params,
             "active_params": self.active_params,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import re
-import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -24,7 +24,12 @@ COMPARABLE = (
     "intensive/p2f_score",
     "intensive/memory_efficiency",
     "intensive/relevance_rate",
+    "intensive/intelligence_density",
+    "intensive/capability_density",
 )
+
+# The reference family behind it was scored there.
+ONLY_ON = {"intensive/capability_density": "MMLU"}
 
 MEASURED = " measured"
 NOT_MEASURED = "not measured here"
@@ -94,13 +99,14 @@ def _accuracy(row: BenchmarkRow) -> Cell:
 
 
 def comparable_column(name: str) -> Column:
-    """The column of a metric that follows from a row's facts alone.
+    """The column of a metric that follows from a row's figures alone.
 
     Raises:
+        KeyError: if there is no such metric.
         ValueError: if the metric needs what only a run can measure.
     """
     described = card(name)
-    function, needed = _function(described)
+    _, needed = _function(described)
     unknown = needed - _FACTS.keys()
     if unknown:
         raise ValueError(
@@ -108,18 +114,39 @@ def comparable_column(name: str) -> Column:
         )
 
     def cell(row: BenchmarkRow) -> Cell:
-        facts = {fact: value for fact, value in row.facts.items() if fact in needed}
-        absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})
-        if absent:
-            return Cell(math.nan, missing=f"{', '.join(absent)} not given")
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            value = float(function(**facts))
-        if math.isnan(value):
-            return Cell(value, missing=str(said[-1].message) if said else "undefined")
-        return Cell(value, _error(function, facts, row))
+        if "accuracy" in needed and math.isnan(row.accuracy):
+            return Cell(math.nan, missing="accuracy not given")
+        try:
+            at_costs = metric_of_accuracy(name, row)
+        except LookupError as absent:
+            return Cell(math.nan, missing=str(absent))
+        accuracy = torch.tensor(row.accuracy, dtype=torch.float64, requires_grad=True)
+        value = at_costs(accuracy)
+        if value.isnan():
+            return Cell(math.nan, missing=_why_undefined(described))
+        return Cell(value.item(), _error(value, accuracy, row))
 
     return Column(described.symbol, described.unit, described.better, cell)
+
+
+def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A metric as a function of the accuracy alone: its other arguments are the row's figures.
+
+    Raises:
+        LookupError: if the row lacks a figure that the metric needs; the message says which.
+    """
+    described = card(name)
+    task = ONLY_ON.get(described.key, row.task)
+    if task.casefold() != row.task.casefold():
+        raise LookupError(f"it has a meaning only on {task}")
+    function, needed = _function(described)
+    facts = {fact: value for fact, value in row.facts.items() if fact in needed}
+    absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})
+    if absent:
+        raise LookupError(f"{', '.join(absent)} not given")
+    if "num_examples" in inspect.signature(function).parameters:
+        facts["num_examples"] = row.num_examples
+    return lambda accuracy: function(**{"accuracy": accuracy} if "accuracy" in needed else {}, **facts)
 
 
 def _function(described: Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
@@ -132,12 +159,16 @@ def _function(described: Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
     return function, {parameter.name for parameter in parameters if parameter.default is parameter.empty}
 
 
-def _error(function: Callable[..., torch.Tensor], facts: dict[str, float | None], row: BenchmarkRow) -> float:
+def _why_undefined(described: Card) -> str:
+    module, _, name = str(described.metric).partition(".")
+    return str(getattr(import_module(f"intensive_callbacks.metrics.{module}"), name).undefined)
+
+
+def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> float:
     """The accuracy's standard error, carried on by the slope of the metric."""
-    if "accuracy" not in facts or row.num_examples is None:
+    if row.num_examples is None or not value.requires_grad:
         return math.nan
-    accuracy = torch.tensor(row.accuracy, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(function(**{**facts, "accuracy": accuracy}), accuracy)
+    (slope,) = torch.autograd.grad(value, accuracy)
     return abs(float(slope)) * row.accuracy_error
 
 

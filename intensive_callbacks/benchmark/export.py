@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intensive_callbacks.benchmark.columns import MEASURED, NOT_MEASURED, Cell, Column
+from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group as RichGroup
     from rich.table import Table as RichTable
 
+    from intensive_callbacks.benchmark.row import BenchmarkRow
     from intensive_callbacks.benchmark.table import BenchmarkTable
 
 CONVENTION = (
@@ -77,7 +79,7 @@ def _measured(table: BenchmarkTable, group: tuple[str, str]) -> tuple[list[int],
 
 
 def notes(table: BenchmarkTable, group: tuple[str, str]) -> list[str]:
-    """Why there are dashes, and where the figures of a group come from."""
+    """Why a group has dashes, what its costs say about each other, and where its figures come from."""
     reasons: dict[str, list[str]] = {}
     for column, cells in zip(table.numbers, table.cells[group], strict=True):
         for reason in dict.fromkeys(cell.missing for cell in cells if cell.missing not in ("", NOT_MEASURED)):
@@ -85,6 +87,7 @@ def notes(table: BenchmarkTable, group: tuple[str, str]) -> list[str]:
     sources = dict.fromkeys(part for row in table.groups[group] for part in row.source.split("; "))
     return [
         *(f"{DASH} {', '.join(titles)}: {reason}" for reason, titles in reasons.items()),
+        *efficiency_misnomer(table.groups[group]).lines(),
         f"source: {'; '.join(sources)}",
     ]
 
@@ -220,7 +223,8 @@ def _inert(text: str) -> str:
 def to_json(table: BenchmarkTable, path: str | Path | None = None) -> str:
     """The groups, each with its rows; a cell has its value, standard error and reason for being undefined."""
     groups = [
-        {"task": group[0], "protocol": group[1], "rows": list(_json_rows(table, group))} for group in table.groups
+        {"task": group[0], "protocol": group[1], "rows": list(_json_rows(table, group)), **_json_misnomer(members)}
+        for group, members in table.groups.items()
     ]
     units = {column.title: column.unit for column in table.numbers}
     return _written(json.dumps({"convention": CONVENTION, "units": units, "groups": groups}, indent=1), path)
@@ -241,6 +245,12 @@ def _json_rows(table: BenchmarkTable, group: tuple[str, str]) -> Iterator[dict[s
             if j in best[i]:
                 cells[column.title]["best"] = True
         yield {"model": row.model, "source": row.source, "flops_per": row.per, "cells": cells}
+
+
+def _json_misnomer(members: list[BenchmarkRow]) -> dict[str, object]:
+    said = efficiency_misnomer(members)
+    correlation = said.size_correlation
+    return {"pareto": said.pareto, "p3_size_correlation": None if math.isnan(correlation) else correlation}
 
 
 def _written(text: str, path: str | Path | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from intensive_callbacks.functional.checks import as_fraction, require_baseline, require_positive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
 _COUNTS = ("total_params", "active_params", "num_bytes", "num_flops", "num_tokens", "num_examples")
 
@@ -33,6 +33,7 @@ class BenchmarkRow:
         num_tokens: tokens it was trained on.
         random_baseline: the accuracy of chance, in (0, 1).
         measured: logged values by key, measured on this very model.
+        correct: for each example, by its id, whether it was answered rightly: what a comparison with confidence needs.
         featured: whether it is among the few that are printed.
 
     Raises:
@@ -58,6 +59,7 @@ class BenchmarkRow:
     num_tokens: float | None = None
     random_baseline: float | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
+    correct: Mapping[Hashable, bool] | None = field(default=None, repr=False)
     featured: bool = True
 
     def __post_init__(self) -> None:
@@ -81,14 +83,13 @@ class BenchmarkRow:
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """The arguments of the metrics, by one convention for every row.
+        """The arguments of the metrics besides the accuracy, by one convention for every row.
 
         Parameters are the active ones. FLOPs per token are 2 x active parameters whether or not more is known; FLOPs
         per example, which no count of parameters gives, are those of the row.
         """
         analytic = None if self.active_params is None else 2 * self.active_params
         return {
-            "accuracy": None if math.isnan(self.accuracy) else self.accuracy,
             "num_params": self.active_params,
             "total_params": self.total_params,
             "active_params": self.active_params,

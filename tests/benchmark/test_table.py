@@ -27,6 +27,19 @@ def test_comparable_values_are_formed_by_one_convention_from_the_figures_of_a_ro
     assert value(table, "sparse", "total params (B)") == 100
 
 
+def test_densities_and_where_they_have_a_meaning():
+    bonsai = dataclasses.replace(MOE, accuracy=0.705, num_bytes=1.15e9)  # 1-bit Bonsai 8B whitepaper: 1.06
+    assert value(BenchmarkTable([bonsai]), "sparse", "ID (nats per GB)") == pytest.approx(1.0615, abs=1e-4)
+    # logit((0.62 - 0.25) / 0.75) = -1.039 + 0.464 ln(N / 1e9), over 10e9 parameters
+    size = math.exp((math.log(0.37 / 0.38) + 1.039) / 0.464)
+    reached = dataclasses.replace(MOE, accuracy=0.62)
+    assert value(BenchmarkTable([reached]), "sparse", "CD") == pytest.approx(size / 10, rel=1e-6)
+    beyond, elsewhere = BenchmarkTable([MOE]), BenchmarkTable([OURS])
+    place = [column.title for column in beyond.numbers].index("CD")
+    assert "outside those that the models of the reference" in beyond.cells[GROUP][place][0].missing
+    assert elsewhere.cells[OURS.group][place][0].missing == "it has a meaning only on MMLU"
+
+
 def test_known_flops_per_token_do_not_change_the_comparable_column():
     counted = dataclasses.replace(MOE, num_flops=23e9)
     assert BenchmarkTable([counted]).rows() == BenchmarkTable([MOE]).rows()
@@ -54,7 +67,7 @@ def test_rows_of_another_task_or_protocol_are_never_ranked_together():
 def test_the_winner_of_a_column_is_named_in_plain_rows():
     table = BenchmarkTable([MOE, DENSE])
     assert value(table, "sparse", "best in") == "active params, weights, FLOPs, P3, P2F"
-    assert value(table, "dense", "best in") == "total params, weights, accuracy, MER"
+    assert value(table, "dense", "best in") == "total params, weights, accuracy, MER, ID"
 
 
 def test_sorting_puts_the_best_of_each_group_first_and_the_undefined_last():

@@ -203,6 +203,19 @@ _COUPLING = (
         fed_by="routing",
         band=(0.3, 0.7),
     ),
+    Card(
+        key="intensive/query_coupling",
+        symbol="QC3",
+        meaning="Pearson correlation of relevance and token budgets over all patches",
+        unit="1",
+        better="higher",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Coupling and routing",
+        metric="allocation.QueryContentCoupling",
+        fed_by="tap",
+        band=(0.7, 1.0),
+    ),
 )
 
 _COMPRESSION = (

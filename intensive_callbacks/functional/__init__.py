@@ -1,5 +1,6 @@
 """Every metric as a pure function of tensors; :mod:`intensive_callbacks.metrics` has the classes."""
 
+from intensive_callbacks.functional.allocation import *
 from intensive_callbacks.functional.compression import *
 from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.density import *

@@ -1,5 +1,6 @@
 """Every metric as a ``torchmetrics.Metric``; :mod:`intensive_callbacks.functional` has the pure functions."""
 
+from intensive_callbacks.metrics.allocation import *
 from intensive_callbacks.metrics.compression import *
 from intensive_callbacks.metrics.coupling import *
 from intensive_callbacks.metrics.density import *

@@ -215,7 +215,9 @@ class SampleMetric(IntensiveMetric):
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add other sums to these and other samples after these; a merge counts as an update."""
-        incoming = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        incoming: dict[str, Any] = (
+            dict(incoming_state.metric_state) if isinstance(incoming_state, Metric) else incoming_state
+        )
         for name, value in incoming.items():
             if name == "samples":
                 self._append(value.to(self.samples))

@@ -476,7 +476,6 @@ _ROUTING = (
         fed_by="routing",
     ),
 )
-
 CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING, *_FOUNDATIONS, *_ROUTING)
 
 

@@ -6,4 +6,6 @@ from intensive_callbacks.metrics.density import *
 from intensive_callbacks.metrics.efficiency import *
 from intensive_callbacks.metrics.information import *
 from intensive_callbacks.metrics.learning import *
+from intensive_callbacks.metrics.representation import *
 from intensive_callbacks.metrics.scaling import *
+from intensive_callbacks.metrics.thermodynamics import *

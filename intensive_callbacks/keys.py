@@ -327,6 +327,70 @@ _FOUNDATIONS = (
         fed_by="tap",
         default=False,
     ),
+    Card(
+        key="intensive/effective_dimensionality",
+        symbol="D_eff",
+        meaning="effective rank exp(H) of the covariance spectrum of a representation",
+        unit="1",
+        better="neither",
+        size="extensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="representation.EffectiveDimensionality",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/layerwise_mean",
+        symbol="layer mean",
+        meaning="mean of a quantity over layers, its error corrected for their correlation",
+        unit="1",
+        better="neither",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="representation.LayerwiseMean",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/free_energy",
+        symbol="F",
+        meaning="free energy -ln sum exp(logits) of a router or classifier, mean over samples",
+        unit="nat",
+        better="neither",
+        size="extensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="thermodynamics.FreeEnergy",
+        fed_by="tap",
+        default=False,
+    ),
+    Card(
+        key="intensive/order_parameter",
+        symbol="φ",
+        meaning="accuracy above chance, accuracy - random baseline",
+        unit="fraction",
+        better="higher",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="thermodynamics.OrderParameter",
+        fed_by="accuracy",
+        default=False,
+    ),
+    Card(
+        key="intensive/landauer_ratio",
+        symbol="J/Landauer",
+        meaning="measured energy over k·T·ln 2 for each bit erased",
+        unit="1",
+        better="lower",
+        size="intensive",
+        source=SEED_FOUNDATIONS,
+        section="Foundations",
+        metric="thermodynamics.LandauerRatio",
+        default=False,
+    ),
 )
 
 _ROUTING = (
@@ -476,7 +540,6 @@ _ROUTING = (
         fed_by="routing",
     ),
 )
-CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING, *_FOUNDATIONS, *_ROUTING)
 
 
 def card(name: str) -> Card:

@@ -255,8 +255,8 @@ class IntensiveMetricsCallback(Callback):
         if not values:
             return
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
-        shown = {symbol: f"{values[key]:.3g}" for key, symbol in PROGRESS_BAR.items() if key in values}
-        trainer.progress_bar_metrics.update(shown)
+        bar: dict[str, Any] = trainer.progress_bar_metrics  # the bars show text as it is
+        bar.update({symbol: f"{values[key]:.3g}" for key, symbol in PROGRESS_BAR.items() if key in values})
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001 - the x axis of Lightning's own values
         for logger in trainer.loggers:
             with self._running.guard(type(logger).__name__):

@@ -541,6 +541,8 @@ _ROUTING = (
     ),
 )
 
+CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING, *_FOUNDATIONS, *_ROUTING)
+
 
 def card(name: str) -> Card:
     """The card with this key or symbol.

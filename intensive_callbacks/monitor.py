@@ -264,7 +264,10 @@ class Monitor:
 
     def _window(self, selected: Selected, gathered: Gathered, *, due: bool) -> Window:
         if selected.card.key.startswith("intensive/") and self.gatherer.has_validation:
-            return gathered.window("validation")
+            validation = gathered.window("validation")
+            # An evaluation that never ran this model leaves only what training has seen.
+            if not validation or any(states["num_tokens"] > 0 for states in validation.values()):
+                return validation
         return gathered.window("training") if due else {}
 
     def _baseline(self) -> Values:
@@ -295,6 +298,7 @@ class Monitor:
 
         per: Any = "token" if self.gatherer.has_tokens else "example"
         accuracy, num_examples = self._accuracy
+        formed = {selected.card.key for selected in [*self.selected, *self.tapped]}
         row = BenchmarkRow(
             model=self.model_name,
             task=self.task or "this run",
@@ -309,7 +313,7 @@ class Monitor:
             per=per,
             num_tokens=self._seen["tokens"] or None,
             random_baseline=self.facts.get("random_baseline"),
-            measured={key: value for key, value in self.history.newest().items() if not key.startswith("baseline/")},
+            measured={key: value for key, value in self.history.newest().items() if key in formed},
         )
         benchmark = ("language" if per == "token" else "vision") if self.benchmark == "auto" else self.benchmark
         return BenchmarkTable([row, *(load_baselines(benchmark) if benchmark else [])])

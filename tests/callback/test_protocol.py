@@ -3,10 +3,10 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from callback.runs import LogCalls, fit
-from digits import DigitsClassifier, loaders
 from torch.nn import functional as F
 
+from callback.runs import LogCalls, fit
+from digits import DigitsClassifier, loaders
 from intensive_callbacks import IntensiveMetricsCallback
 
 ROUTING = "routing/load_entropy"

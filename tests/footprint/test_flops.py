@@ -115,7 +115,7 @@ def snapshot(model):
         "random": torch.get_rng_state(),
         "modes": [module.training for module in model.modules()],
         "hooks": hooks,
-        "global hooks": dict(nn.modules.module._global_forward_hooks),
+        "global hooks": nn.modules.module._has_any_global_hook(),
         "gradients": [parameter.grad for parameter in model.parameters()],
         "attributes": [sorted(vars(module)) for module in model.modules()],
     }
@@ -165,7 +165,6 @@ def test_passive_counting_leaves_training_bit_identical():
     assert all(torch.equal(state[name], plain_state[name]) for name in state)
     assert torch.equal(random, plain_random)
     assert counter.result().total == 2 * 6 * (8 * 16 + 16 * 4)
-    assert not nn.modules.module._global_forward_hooks
 
 
 def test_stopping_under_a_later_mode_is_refused_and_works_afterwards():
@@ -239,7 +238,7 @@ def test_a_compiled_function_stays_compiled_under_a_counter():
 
     def backend(graph, _):
         graphs.append(graph)
-        return graph
+        return graph.forward
 
     compiled = torch.compile(lambda x: (x @ x).relu(), backend=backend)
     expected = compiled(hidden(8, 8))

@@ -1,0 +1,1 @@
+"""The final benchmark table and the published baselines."""

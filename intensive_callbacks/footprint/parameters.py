@@ -122,7 +122,7 @@ def _sizes(model: nn.Module) -> dict[int, int]:
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             message = f"parameter {name!r} is lazy and has no shape yet; run one batch through the model first"
-            raise ValueError(message)  # noqa: TRY004 - lazy is a state, not a wrong type
+            raise ValueError(message)
         sizes[id(parameter)] = parameter.numel()
     return sizes
 

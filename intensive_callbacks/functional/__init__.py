@@ -1,4 +1,13 @@
 """Every metric as a pure function of tensors; :mod:`intensive_callbacks.metrics` has the classes."""
 
+from intensive_callbacks.functional.allocation import *
+from intensive_callbacks.functional.compression import *
 from intensive_callbacks.functional.coupling import *
+from intensive_callbacks.functional.density import *
 from intensive_callbacks.functional.efficiency import *
+from intensive_callbacks.functional.information import *
+from intensive_callbacks.functional.learning import *
+from intensive_callbacks.functional.representation import *
+from intensive_callbacks.functional.routing import *
+from intensive_callbacks.functional.scaling import *
+from intensive_callbacks.functional.thermodynamics import *

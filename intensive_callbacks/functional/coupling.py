@@ -43,8 +43,8 @@ def relevance_realization_rate(
         A plain number, of the shape of ``accuracy``; in [0, 1/r].
 
     Raises:
-        ValueError: if ``accuracy`` is a number outside [0, 1], a count is not above 0, ``active_params`` is a number
-            above ``total_params``, or ``random_baseline`` is outside (0, 1).
+        ValueError: if ``accuracy`` is a number outside [0, 1], ``total_params`` is not above 0, ``active_params`` is a
+            number outside [0, ``total_params``], or ``random_baseline`` is outside (0, 1).
 
     Source:
         "Intensive Intelligence: Measurement Frameworks", metric 4.
@@ -62,8 +62,8 @@ def relevance_realization_rate(
 def active_share(total_params: float, active_params: float | Tensor) -> Tensor:
     """Active / total, as float64; numbers are checked, the elements of a tensor are not."""
     require_positive("total_params", total_params)
-    if not isinstance(active_params, Tensor) and not 0 < active_params <= total_params:
-        raise ValueError(f"active_params must lie in (0, total_params = {total_params}], got {active_params}")
+    if not isinstance(active_params, Tensor) and not 0 <= active_params <= total_params:
+        raise ValueError(f"active_params must lie in [0, total_params = {total_params}], got {active_params}")
     return as_float64(active_params) / total_params
 
 
@@ -118,7 +118,8 @@ def load_entropy(load: Tensor) -> Tensor:
     share = as_float64(load)
     share = share / share.sum(-1, keepdim=True)
     num_experts = load.shape[-1]
-    return torch.special.entr(share).sum(-1) / (math.log(num_experts) if num_experts > 1 else math.nan)
+    entropy: Tensor = torch.special.entr(share).sum(-1)
+    return entropy / (math.log(num_experts) if num_experts > 1 else math.nan)
 
 
 def configuration_entropy_score(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:

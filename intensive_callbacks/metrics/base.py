@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
 
 from intensive_callbacks.functional.checks import as_float64, as_fraction
+from intensive_callbacks.functional.coupling import active_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+AnyMetric = TypeVar("AnyMetric", bound="IntensiveMetric")
+
+
+def companion(
+    method: Callable[Concatenate[AnyMetric, Arguments], Result],
+) -> Callable[Concatenate[AnyMetric, Arguments], Result]:
+    """A value beside ``compute()``: formed, like it, from the states of all processes, so all have to call it."""
+
+    @functools.wraps(method)
+    def over_all_processes(metric: AnyMetric, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with metric.synchronised():
+            return method(metric, *args, **kwargs)
+
+    return over_all_processes
 
 
 class IntensiveMetric(Metric):
-    """A metric whose states are sums, so that they add over batches, layers and processes."""
+    """A metric whose states are sums, so that they add over batches, layers and processes.
+
+    A value that is NaN is explained, once, by ``undefined``.
+    """
 
     is_differentiable = False
     full_state_update = False
+    undefined = "nothing that could be counted has been seen"
 
     def __init__(self, **kwargs: Any) -> None:
+        self._explained = False
         # A cached value would let one rank skip the collective that its peers wait in.
         super().__init__(**{"compute_with_cache": False, **kwargs})
+
+    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        wrapped = super()._wrap_compute(compute)
+
+        @functools.wraps(compute)
+        def explained(*args: Any, **kwargs: Any) -> Any:
+            value = wrapped(*args, **kwargs)
+            # torchmetrics itself warns where there was no update.
+            if self.update_called and not self._explained and isinstance(value, Tensor) and value.isnan().any():
+                self._explained = True
+                rank_zero_warn(f"{type(self).__name__} is undefined (NaN): {self.undefined}", UserWarning)
+            return value
+
+        return explained
+
+    def synchronised(self) -> AbstractContextManager[None]:
+        """A context in which the states are those of all processes, as they are in ``compute``."""
+        return self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
+        )
 
     def add_sum(self, name: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> None:
         """A state that starts at zero and is summed across processes."""
@@ -68,7 +117,8 @@ class AccuracyMetric(IntensiveMetric):
         """The weighted mean; NaN before the first update."""
         if self.num_invalid > 0:
             raise ValueError(
-                f"accuracy must be a fraction in [0, 1]; {int(self.num_invalid)} of the tensors given lay outside"
+                "accuracy must be a fraction in [0, 1] and active_params at most total_params; "
+                f"{int(self.num_invalid)} of the tensors given were not"
             )
         return self.correct / self.num_examples
 
@@ -80,14 +130,97 @@ class AccuracyMetric(IntensiveMetric):
         """The quantity at the mean accuracy; NaN before the first update."""
         return self.value(self.mean_accuracy())
 
+    @companion
     def standard_error(self) -> Tensor:
         """Standard error of :meth:`compute`: the slope there times sqrt(a (1 - a) / n).
 
-        The binomial error of an accuracy over n independent examples, carried on by the delta method. NaN where an
-        update did not say how many examples it stood for.
+        The binomial error of an accuracy over n independent examples, carried on by the delta method. Where every
+        example was right or every one wrong, a is taken at (k + 1/2) / (n + 1): n examples do not prove certainty. NaN
+        where an update did not say how many examples it stood for.
         """
         accuracy = self.mean_accuracy()
         if self.num_uncounted > 0:
             return as_float64(torch.nan)
+        certain = (accuracy == 0) | (accuracy == 1)
+        accuracy = torch.where(certain, (self.correct + 0.5) / (self.num_examples + 1), accuracy)
         slope: Tensor = torch.func.jacrev(self.value)(accuracy)
         return slope.abs() * (accuracy * (1 - accuracy) / self.num_examples).sqrt()
+
+
+class ActiveAccuracyMetric(AccuracyMetric):
+    """A function of the mean accuracy and of the mean share of the parameters that were active in its examples."""
+
+    active_sum: Tensor
+
+    def __init__(self, total_params: float, active_params: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        active_share(total_params, active_params)
+        self.total_params = total_params
+        self.active_params = active_params
+        self.add_sum("active_sum")
+
+    def update(
+        self,
+        accuracy: float | Tensor,
+        num_examples: int | None = None,
+        active_params: float | Tensor | None = None,
+    ) -> None:
+        """Add an accuracy, weighted by the examples it stands for, and the parameters that were active in them."""
+        active = self.active_params if active_params is None else active_params
+        share = active_share(self.total_params, active).to(self.active_sum.device)
+        super().update(accuracy, num_examples)
+        self.num_invalid += (share < 0) | (share > 1)
+        self.active_sum += share * self.total_params * (1 if num_examples is None else num_examples)
+
+    def mean_active_params(self) -> Tensor:
+        """The weighted mean of the active parameters; NaN before the first update."""
+        return self.active_sum / self.num_examples
+
+
+class SampleMetric(IntensiveMetric):
+    """A metric that has to look at samples together: it keeps the last ``num_samples`` rows that are finite.
+
+    The buffer has its full size from the start, NaN where it is empty, so that all processes gather the same shape.
+    Nothing here waits for the device before ``compute``.
+    """
+
+    full_state_update = True  # forward() would otherwise join two buffers at every step
+    samples: Tensor
+    num_dropped: Tensor
+
+    def __init__(self, num_samples: int, width: int, dtype: torch.dtype = torch.float64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        self.num_samples = num_samples
+        empty = torch.full((num_samples, width), torch.nan, dtype=dtype)
+        self.add_state("samples", default=empty, dist_reduce_fx="cat")
+        self.add_sum("num_dropped", dtype=torch.int64)
+
+    def keep(self, rows: Tensor) -> None:
+        """Add rows ``[n, width]``; the oldest make room, and those that are not finite are counted and left out."""
+        rows = rows.detach().to(self.samples)
+        self.num_dropped += (~rows.isfinite().all(-1)).sum()
+        self._append(rows)
+
+    def _append(self, rows: Tensor) -> None:
+        rows = torch.cat([self.samples, rows])
+        newest_last = rows.isfinite().all(-1).to(torch.uint8).argsort(stable=True)
+        self.samples = rows[newest_last[-self.num_samples :]]
+
+    def kept(self) -> Tensor:
+        """The rows ``[n, width]`` that are there."""
+        rows = self.samples.flatten(0, -2)  # the processes' buffers were stacked
+        return rows[rows.isfinite().all(-1)]
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add other sums to these and other samples after these; a merge counts as an update."""
+        incoming: dict[str, Any] = (
+            dict(incoming_state.metric_state) if isinstance(incoming_state, Metric) else incoming_state
+        )
+        for name, value in incoming.items():
+            if name == "samples":
+                self._append(value.to(self.samples))
+            else:
+                setattr(self, name, getattr(self, name) + value)
+        self._update_count += 1

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from intensive_callbacks.functional import coupling
 from intensive_callbacks.functional.checks import require_baseline
-from intensive_callbacks.metrics.base import AccuracyMetric, IntensiveMetric
+from intensive_callbacks.metrics.base import ActiveAccuracyMetric, IntensiveMetric
 
 __all__ = ["ConfigurationEntropyScore", "RelevanceRealizationRate"]
 
 
-class RelevanceRealizationRate(AccuracyMetric):
+class RelevanceRealizationRate(ActiveAccuracyMetric):
     """Relevance realisation rate (R3): the active share of a model times its gain over chance.
 
     .. math:: R3 = (N_{active} / N_{total}) (a / r)
@@ -31,8 +31,8 @@ class RelevanceRealizationRate(AccuracyMetric):
         kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
-        ValueError: if a count is not above 0, ``active_params`` exceeds ``total_params`` or ``random_baseline`` is
-            outside (0, 1); on update, if an accuracy is a number outside [0, 1].
+        ValueError: if ``total_params`` is not above 0, ``active_params`` is outside [0, ``total_params``] or
+            ``random_baseline`` is outside (0, 1); on update, if an accuracy is a number outside [0, 1].
 
     Source:
         "Intensive Intelligence: Measurement Frameworks", metric 4.
@@ -46,7 +46,6 @@ class RelevanceRealizationRate(AccuracyMetric):
     """
 
     plot_lower_bound = 0.0
-    active_sum: Tensor
 
     def __init__(
         self,
@@ -57,32 +56,16 @@ class RelevanceRealizationRate(AccuracyMetric):
         chance_corrected: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        coupling.active_share(total_params, active_params)
-        self.total_params = total_params
-        self.active_params = active_params
+        super().__init__(total_params, active_params, **kwargs)
         self.random_baseline = require_baseline(random_baseline)
         self.chance_corrected = chance_corrected
-        self.add_sum("active_sum")
-
-    def update(
-        self,
-        accuracy: float | Tensor,
-        num_examples: int | None = None,
-        active_params: float | Tensor | None = None,
-    ) -> None:
-        """Add an accuracy, weighted by the examples it stands for."""
-        active = self.active_params if active_params is None else active_params
-        share = coupling.active_share(self.total_params, active).to(self.active_sum.device)
-        super().update(accuracy, num_examples)
-        self.active_sum += share * self.total_params * (1 if num_examples is None else num_examples)
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
         return coupling.relevance_realization_rate(
             accuracy,
             self.total_params,
-            self.active_sum / self.num_examples,
+            self.mean_active_params(),
             self.random_baseline,
             chance_corrected=self.chance_corrected,
         )

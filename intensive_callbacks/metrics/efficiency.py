@@ -17,7 +17,7 @@ __all__ = ["MemoryEfficiencyRatio", "PerformancePerFlop", "PerformancePerParamet
 class _PointsPerCost(AccuracyMetric):
     def __init__(self, *, chance_corrected: bool, random_baseline: float | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.correction = {
+        self.correction: dict[str, Any] = {
             "chance_corrected": chance_corrected,
             "random_baseline": require_baseline(random_baseline) if chance_corrected else None,
         }

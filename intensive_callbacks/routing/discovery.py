@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from intensive_callbacks.routing.readers import registered_reader
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch.nn import Parameter
 
@@ -93,9 +94,11 @@ def discover(model: nn.Module, routers: str | Mapping[str, Callable[..., Any]] |
         return []
     found = list(_walk(model, "", ()))
     layers = {layer.name: layer for layer in map(_finish(model), _merge(found))}
-    if routers == "auto":
-        return list(layers.values())
     names = {id(module): name for name, module in model.named_modules()}
+    if routers == "auto":
+        taken = {id(module) for layer in layers.values() for module in (layer.block, layer.router)}
+        own = {name: None for name, m in model.named_modules() if registered_reader(m) and id(m) not in taken}
+        return [*layers.values(), *_matched(model, own, [])]
     if isinstance(routers, str):
         chosen = [
             layer
@@ -108,7 +111,7 @@ def discover(model: nn.Module, routers: str | Mapping[str, Callable[..., Any]] |
     return _matched(model, routers, list(layers.values()))
 
 
-def _matched(model: nn.Module, routers: Mapping[str, Callable[..., Any]], found: list[MoELayer]) -> list[MoELayer]:
+def _matched(model: nn.Module, routers: Mapping[str, Any], found: list[MoELayer]) -> list[MoELayer]:
     """A layer for each module that a pattern names, with what the search knows of it."""
     known = {id(module): layer for layer in found for module in (layer.block, layer.router) if module is not None}
     chosen = []
@@ -295,9 +298,9 @@ def _merge(found: list[_Found]) -> list[_Found]:
     """Several holders of one block's experts are one layer."""
     merged: dict[int, _Found] = {}
     for name, block, router, experts, number, zero in found:
-        if id(block) in merged and merged[id(block)][4] == number:
-            experts = merged[id(block)][3] + experts
-        merged[id(block)] = (name, block, router, experts, number, zero)
+        earlier = merged.get(id(block))
+        together = (*earlier[3], *experts) if earlier is not None and earlier[4] == number else experts
+        merged[id(block)] = (name, block, router, together, number, zero)
     return list(merged.values())
 
 

@@ -73,6 +73,13 @@ class RoutingStatistics:
         """The sums by name: the accumulators themselves, not copies."""
         return {**self._sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the sums to another device; where they are already there they stay the same tensors."""
+        self.device = torch.device(device)
+        with torch.inference_mode(mode=False):
+            self._sums = {name: state.to(device) for name, state in self._sums.items()}
+            self._counts, self._one = self._counts.to(device), self._one.to(device)
+
     def restore(self, states: Mapping[str, Tensor]) -> None:
         """Overwrite the sums in place with those of an earlier ``states`` (of which the caller kept copies)."""
         for name, state in self.states().items():

@@ -1,0 +1,124 @@
+"""Published models with a source each, read from CSV files; also from a file of one's own."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from intensive_callbacks.benchmark.row import BenchmarkRow
+
+SHIPPED = Path(__file__).with_name("baselines")
+NEEDED = ("model", "task", "protocol", "source", "accuracy")
+NUMBERS = (
+    "accuracy",
+    "total_params",
+    "active_params",
+    "num_bytes",
+    "num_flops",
+    "num_examples",
+    "num_tokens",
+    "random_baseline",
+)
+KNOWN = {*NEEDED, *NUMBERS, "per", "featured"}
+MAX_BYTES = 50_000_000
+
+
+def load_baselines(which: str | Path) -> list[BenchmarkRow]:
+    """Published models, each with the protocol of its score and the source of its figures.
+
+    Args:
+        which: ``"language"``, ``"vision"`` or ``"vision-language"`` for the tables that come with the package, or the
+            path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
+            they are known total_params, active_params, num_bytes, num_flops, per (token or example), num_examples,
+            num_tokens, random_baseline, featured (yes or no). Other columns are ignored.
+
+    Returns:
+        One row per line. Metrics are computed from it, never read.
+
+    Raises:
+        FileNotFoundError: if there is no such table or file.
+        ValueError: if the file cannot be read as such; the message names the line and what is wrong with it.
+
+    Example:
+        >>> rows = load_baselines("language")
+        >>> next(row.active_params for row in rows if row.model == "DeepSeek-V3")
+        37000000000.0
+    """
+    path = SHIPPED / f"{which}.csv" if isinstance(which, str) and which in shipped() else Path(which)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no baselines {str(which)!r}: give one of {', '.join(shipped())} or the path of a CSV file"
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; a table of baselines has at most {MAX_BYTES:,}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read(path, csv.DictReader(file, strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def shipped() -> list[str]:
+    """The tables that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.csv"))
+
+
+def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:
+    absent = [name for name in NEEDED if name not in (lines.fieldnames or ())]
+    if absent:
+        raise ValueError(f"{path} lacks the column {', '.join(absent)}; a table of baselines needs {', '.join(NEEDED)}")
+    rows: list[BenchmarkRow] = []
+    seen: dict[tuple[str, str, str], int] = {}
+    for cells in lines:
+        place = f"{path}, line {lines.line_num}"
+        try:
+            row = _row(cells)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        key = (row.model, *row.group)
+        if key in seen:
+            raise ValueError(f"{place}: {row.model} on {row.task} ({row.protocol}) stands in line {seen[key]} already")
+        seen[key] = lines.line_num
+        rows.append(row)
+    return rows
+
+
+def _row(cells: dict[str, str | None]) -> BenchmarkRow:
+    if None in cells or None in cells.values():
+        raise ValueError("it has not as many cells as there are columns; quote cells that contain commas")
+    text = {name: (cells.get(name) or "").strip() for name in KNOWN}
+    empty = [name for name in NEEDED if not text[name]]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} must not be empty")
+    numbers: dict[str, Any] = {name: _number(name, text[name]) for name in NUMBERS if text[name]}
+    if "num_examples" in numbers:
+        numbers["num_examples"] = int(numbers["num_examples"])
+    return BenchmarkRow(
+        model=text["model"],
+        task=text["task"],
+        protocol=text["protocol"],
+        source=text["source"],
+        per="example" if _choice("per", text["per"], ("token", "example")) == "example" else "token",
+        featured=_choice("featured", text["featured"], ("yes", "no")) == "yes",
+        **numbers,
+    )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, got {text!r}")
+    if name == "num_examples" and not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {text!r}")
+    return number
+
+
+def _choice(name: str, text: str, choices: tuple[str, str]) -> str:
+    if text and text not in choices:
+        raise ValueError(f"{name} must be {' or '.join(choices)}, got {text!r}")
+    return text or choices[0]

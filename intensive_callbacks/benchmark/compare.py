@@ -1,0 +1,212 @@
+"""Whether one model is better configured than another, with confidence: both on the same examples, paired."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from intensive_callbacks.benchmark.columns import COMPARABLE, metric_of_accuracy
+from intensive_callbacks.keys import card
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from intensive_callbacks.benchmark.row import BenchmarkRow
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far apart two models are in one quantity.
+
+    Attributes:
+        quantity: accuracy, or a metric's symbol.
+        unit: its unit.
+        first: its value for the first model.
+        second: its value for the second.
+        low: the lower end of the 95 % interval of first - second.
+        high: the upper end.
+        better: the direction in which the better lies.
+    """
+
+    quantity: str
+    unit: str
+    first: float
+    second: float
+    low: float
+    high: float
+    better: str
+
+    @property
+    def value(self) -> float:
+        """First minus second."""
+        return self.first - self.second
+
+    @property
+    def better_model(self) -> int | None:
+        """0 if the first model is better, 1 if the second, ``None`` if the interval does not tell."""
+        if self.better == "neither" or not (self.low > 0 or self.high < 0):
+            return None
+        return int((self.low > 0) != (self.better == "higher"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same examples; printing it tells what can be said.
+
+    Attributes:
+        models: their names.
+        num_examples: examples both were tested on.
+        only_first: how many of them only the first model answered rightly.
+        only_second: how many only the second did.
+        p_value: McNemar's exact test of equal accuracy, two-sided.
+        differences: of the accuracy and of each metric, first minus second.
+    """
+
+    models: tuple[str, str]
+    num_examples: int
+    only_first: int
+    only_second: int
+    p_value: float
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        first, second = self.models
+        said = (
+            f"{first} against {second} on the same {self.num_examples:,} examples: "
+            f"{self.only_first} only {first} has right, {self.only_second} only {second} "
+            f"(McNemar p = {self.p_value:.2g})"
+        )
+        return "\n".join([said, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
+
+
+def _sentence(difference: Difference, models: tuple[str, str]) -> str:
+    winner = difference.better_model
+    unit = "" if difference.unit == "1" else f" {difference.unit}"
+    if winner is not None:
+        verdict = f"{models[winner]} is better{'' if difference.quantity == 'accuracy' else ' configured'}"
+    else:
+        verdict = "no direction is better" if difference.better == "neither" else "no difference is shown"
+    return (
+        f"{difference.quantity}: {verdict}; difference {difference.value:+.3g}{unit}, "
+        f"95 % interval {difference.low:+.3g} to {difference.high:+.3g}"
+    )
+
+
+def compare(
+    first: BenchmarkRow,
+    second: BenchmarkRow,
+    metrics: Sequence[str] = COMPARABLE,
+    *,
+    num_resamples: int = 20_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models that answered the same examples.
+
+    The examples are resampled in pairs, so that what is hard for both cancels; each metric is formed anew from each
+    resample, and the interval holds the middle 95 % of its differences. The costs are taken as exact.
+
+    Args:
+        first: a model with its per-example results (``correct``).
+        second: another, on the same task and examples.
+        metrics: keys or symbols; one is left out where a model lacks its figures or a resample has no value.
+        num_resamples: how many resamples.
+        seed: of the resampling.
+
+    Returns:
+        The differences with their intervals.
+
+    Raises:
+        ValueError: if a model has no per-example results, or the tasks, protocols or examples differ: then nothing can
+            be said with confidence.
+
+    Source:
+        Efron and Tibshirani, "An Introduction to the Bootstrap" (1993); McNemar (1947), exact binomial form.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from intensive_callbacks.benchmark.row import BenchmarkRow
+        >>> small = BenchmarkRow(model="small", task="t", protocol="p", source="s", active_params=1e6,
+        ...                      correct={i: i % 10 > 1 for i in range(500)})
+        >>> large = replace(small, model="large", active_params=2e6, correct={i: i % 10 > 0 for i in range(500)})
+        >>> print(compare(small, large, ["P3"]))
+        small against large on the same 500 examples: 0 only small has right, 50 only large (McNemar p = 1.8e-15)
+          accuracy: large is better; difference -0.1 fraction, 95 % interval -0.126 to -0.074
+          P3: small is better configured; difference +3.5e+04 points per 1e9 params, 95 % interval ...
+    """
+    pairs = _paired_counts(first, second)
+    both, only_first, only_second, _ = pairs
+    num_examples = sum(pairs)
+    shares = _resampled(pairs, num_resamples, seed)
+    counts = torch.tensor([both + only_first, both + only_second], dtype=torch.float64)
+    accuracies = counts / num_examples
+    differences = [_difference("accuracy", "fraction", "higher", accuracies, shares)]
+    for name in metrics:
+        try:
+            of_first, of_second = metric_of_accuracy(name, first), metric_of_accuracy(name, second)
+        except LookupError:
+            continue
+        values = torch.stack([of_first(accuracies[0]), of_second(accuracies[1])])
+        resampled = torch.stack([of_first(shares[0]), of_second(shares[1])])
+        if values.isnan().any() or resampled.isnan().any():
+            continue
+        described = card(name)
+        differences.append(_difference(described.symbol, described.unit, described.better, values, resampled))
+    return Comparison(
+        models=(first.model, second.model),
+        num_examples=num_examples,
+        only_first=only_first,
+        only_second=only_second,
+        p_value=mcnemar(only_first, only_second),
+        differences=tuple(differences),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact test: the two-sided p-value of equal accuracies, from the examples that tell two models apart.
+
+    Example:
+        >>> mcnemar(only_first=1, only_second=9)
+        0.021484375
+    """
+    num_told_apart = only_first + only_second
+    tail = sum(math.comb(num_told_apart, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, float(2 * tail / 2**num_told_apart))
+
+
+def _paired_counts(first: BenchmarkRow, second: BenchmarkRow) -> tuple[int, int, int, int]:
+    """Examples that both, only the first, only the second and neither answered rightly."""
+    if first.correct is None or second.correct is None:
+        lacking = ", ".join(row.model for row in (first, second) if row.correct is None)
+        raise ValueError(f"cannot tell which is better configured: there are no per-example results of {lacking}")
+    if first.group != second.group:
+        raise ValueError(f"cannot compare {first.model} on {first.group} with {second.model} on {second.group}")
+    if first.correct.keys() != second.correct.keys() or not first.correct:
+        apart = len(first.correct.keys() ^ second.correct.keys())
+        raise ValueError(
+            f"cannot compare {first.model} with {second.model}: of their {len(first.correct):,} and "
+            f"{len(second.correct):,} examples {apart:,} are not the same; give both the results of one test set"
+        )
+    pairs = Counter((bool(right), bool(second.correct[example])) for example, right in first.correct.items())
+    return pairs[True, True], pairs[True, False], pairs[False, True], pairs[False, False]
+
+
+def _resampled(counts: tuple[int, int, int, int], num_resamples: int, seed: int) -> torch.Tensor:
+    """Accuracies of both models in resamples of the pairs, ``[2, num_resamples]``.
+
+    Pairs of one kind are alike, so that resampling them is drawing how many of each kind there are.
+    """
+    num_examples = sum(counts)
+    shares = np.array(counts) / num_examples
+    drawn = np.random.default_rng(seed).multinomial(num_examples, shares, size=num_resamples)
+    right = np.stack([drawn[:, 0] + drawn[:, 1], drawn[:, 0] + drawn[:, 2]])
+    return torch.from_numpy(right / num_examples)
+
+
+def _difference(quantity: str, unit: str, better: str, values: torch.Tensor, resampled: torch.Tensor) -> Difference:
+    low, high = torch.quantile(resampled[0] - resampled[1], torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return Difference(quantity, unit, float(values[0]), float(values[1]), float(low), float(high), better)

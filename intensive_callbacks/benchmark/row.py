@@ -1,0 +1,107 @@
+"""One model of the benchmark: what was scored, what it costs, and where the figures come from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from intensive_callbacks.functional.checks import as_fraction, require_baseline, require_positive
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+_COUNTS = ("total_params", "active_params", "num_bytes", "num_flops", "num_tokens", "num_examples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRow:
+    """One model on one task under one protocol.
+
+    Attributes:
+        model: its name.
+        task: what was tested; rows of different tasks are never ranked together.
+        protocol: how it was tested (shots, prompt, evaluator, split); likewise never mixed.
+        source: where the figures stand.
+        accuracy: a fraction in [0, 1]; NaN where there is none.
+        total_params: every parameter once.
+        active_params: parameters that one token or example touches.
+        num_bytes: resident weights in the format that was scored.
+        num_flops: floating point operations (1 MAC = 2) of one forward pass, per what ``per`` says.
+        per: whether ``num_flops`` is per token or per example.
+        num_examples: examples the accuracy stands for; gives the standard errors.
+        num_tokens: tokens it was trained on.
+        random_baseline: the accuracy of chance, in (0, 1).
+        measured: logged values by key, measured on this very model.
+        correct: for each example, by its id, whether it was answered rightly: what a comparison with confidence needs.
+        featured: whether it is among the few that are printed.
+
+    Raises:
+        ValueError: if the accuracy or the baseline is no fraction, a count is not above 0, or more parameters are
+            active than there are.
+
+    Example:
+        >>> BenchmarkRow(model="tiny", task="digits", protocol="test split", source="measured here", accuracy=0.9)
+        BenchmarkRow(model='tiny', ...)
+    """
+
+    model: str
+    task: str
+    protocol: str
+    source: str
+    accuracy: float = math.nan
+    total_params: float | None = None
+    active_params: float | None = None
+    num_bytes: float | None = None
+    num_flops: float | None = None
+    per: Literal["token", "example"] = "token"
+    num_examples: int | None = None
+    num_tokens: float | None = None
+    random_baseline: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+    correct: Mapping[Hashable, bool] | None = field(default=None, repr=False)
+    featured: bool = True
+
+    def __post_init__(self) -> None:
+        as_fraction("accuracy", self.accuracy)
+        if self.per not in ("token", "example"):
+            raise ValueError(f"per must be 'token' or 'example', got {self.per!r}")
+        for name in _COUNTS:
+            if (value := getattr(self, name)) is not None:
+                require_positive(name, value)
+        if self.random_baseline is not None:
+            require_baseline(self.random_baseline)
+        if self.total_params and self.active_params and self.active_params > self.total_params:
+            raise ValueError(
+                f"active_params must be at most total_params, got {self.active_params:g} of {self.total_params:g}"
+            )
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Task and protocol: what may be compared."""
+        return self.task, self.protocol
+
+    @property
+    def facts(self) -> dict[str, float | None]:
+        """The arguments of the metrics besides the accuracy, by one convention for every row.
+
+        Parameters are the active ones. FLOPs per token are 2 x active parameters whether or not more is known; FLOPs
+        per example, which no count of parameters gives, are those of the row.
+        """
+        analytic = None if self.active_params is None else 2 * self.active_params
+        return {
+            "num_params": self.active_params,
+            "total_params": self.total_params,
+            "active_params": self.active_params,
+            "num_bytes": self.num_bytes,
+            "num_flops": analytic if self.per == "token" else self.num_flops,
+            "num_tokens": self.num_tokens,
+            "random_baseline": self.random_baseline,
+        }
+
+    @property
+    def accuracy_error(self) -> float:
+        """Binomial standard error of the accuracy; NaN where the number of examples is not known."""
+        if self.num_examples is None:
+            return math.nan
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.num_examples)

@@ -1,0 +1,85 @@
+"""From a run's history to the long table that the overview draws, small enough to be drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+OVERVIEW_COLUMNS = ("run", "metric", "step", "value")
+MAX_ROWS = 2000
+_CONSTANTS = "baseline/"
+
+Point = tuple[float, float]
+
+
+def overview_table(
+    rows: Iterable[Mapping[str, Any]], run: str = "run", max_rows: int = MAX_ROWS
+) -> list[dict[str, Any]]:
+    """The overview's long table: one row per run, metric and step, in all at most ``max_rows``.
+
+    Values that are not finite are dropped, and so are the constants below ``baseline/``.
+
+    Args:
+        rows: a run's history; each row has a ``step`` and the values logged there, by key.
+        run: the run's name.
+        max_rows: how many rows the table may have.
+
+    Example:
+        >>> overview_table([{"step": 0, "CES": 0.5}, {"step": 1, "CES": float("nan")}], run="a")
+        [{'run': 'a', 'metric': 'CES', 'step': 0, 'value': 0.5}]
+    """
+    series: dict[str, list[Point]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key != "step" and not key.startswith(_CONSTANTS) and _is_finite(value):
+                series.setdefault(key, []).append((row["step"], float(value)))
+    return [
+        {"run": run, "metric": key, "step": step, "value": value}
+        for key, points in list(series.items())[:max_rows]
+        for step, value in decimate(points, max(max_rows // len(series), 1))
+    ]
+
+
+def decimate(points: Sequence[Point], limit: int) -> Sequence[Point]:
+    """At most ``limit`` of the points: the first, the last, and each stretch's lowest and highest, so that spikes stay.
+
+    Args:
+        points: a series in the order of its steps, as (step, value).
+        limit: how many points may remain, at least 1.
+
+    Example:
+        >>> decimate([(0, 0.0), (1, 0.0), (2, 9.0), (3, 0.0), (4, 0.0), (5, 1.0)], 4)
+        [(0, 0.0), (1, 0.0), (2, 9.0), (5, 1.0)]
+    """
+    if len(points) <= limit:
+        return points
+    stretches = (limit - 2) // 2
+    if stretches < 1:
+        return points[-1:] if limit == 1 else [points[0], points[-1]]
+    kept = {0, len(points) - 1}
+    inner = len(points) - 2
+    for number in range(stretches):
+        stretch = range(1 + inner * number // stretches, 1 + inner * (number + 1) // stretches)
+        kept.add(min(stretch, key=lambda index: points[index][1]))
+        kept.add(max(stretch, key=lambda index: points[index][1]))
+    return [points[index] for index in sorted(kept)]
+
+
+def overview_is_due(num_rows: int) -> bool:
+    """Whether the overview is logged again now that the history has this many rows.
+
+    Every doubling from 16 on: each re-logging writes the whole chart, so that this keeps both the files and the work
+    per step small however long the training is (17 times in a million rows).
+
+    Example:
+        >>> [num_rows for num_rows in range(100) if overview_is_due(num_rows)]
+        [16, 32, 64]
+    """
+    return 16 <= num_rows <= 2**22 and num_rows & (num_rows - 1) == 0
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -1,0 +1,129 @@
+"""Charts without W&B: PNG and SVG, and one page of HTML that fetches nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intensive_callbacks.dashboards.files import load
+from intensive_callbacks.dashboards.history import overview_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_VEGA_LITE = "5.8"  # the oldest that vl-convert has; W&B's front end has 5.6
+_PAGE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_WIDTH, _HEIGHT = 960, 440
+_REFERENCE = re.compile(r"\$\{(field|string):(\w+):?([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A preset with its data.
+
+    Attributes:
+        name: which preset of ``dashboards/``.
+        rows: the rows of the table that W&B would give it, by column.
+        strings: what replaces the preset's ``${string:...}``, such as the title.
+        height: in pixels.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    strings: Mapping[str, str] = field(default_factory=dict)
+    height: int = _HEIGHT
+
+    def spec(self, width: int | str = _WIDTH) -> dict[str, Any]:
+        """The chart as Vega-Lite, with its data."""
+        filled: dict[str, Any] = _fill(load(self.name), self.strings)
+        return {
+            **filled,
+            "data": {"name": "wandb", "values": list(self.rows)},
+            "width": width,
+            "height": self.height,
+            "background": "white",
+        }
+
+
+def render(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    out: str | Path,
+    formats: Sequence[str] = ("png", "html"),
+    *,
+    title: str | None = None,
+    run: str = "run",
+) -> list[Path]:
+    """Draw one of the prebuilt charts into files.
+
+    Args:
+        name: which chart, such as ``"overview"``.
+        rows: for the overview a run's history (each row a ``step`` and values by key), otherwise the rows of the
+            chart's own table.
+        out: the folder to write into; it is created.
+        formats: any of ``"png"``, ``"svg"`` and ``"html"``.
+        title: the chart's title.
+        run: the run's name, for the overview's legend.
+
+    Returns:
+        The files written, ``out/name.format`` in the order of ``formats``.
+
+    Raises:
+        ModuleNotFoundError: without vl-convert-python, which the extra ``render`` installs.
+        ValueError: for a format that is none of the three.
+    """
+    unknown = set(formats) - {"png", "svg", "html"}
+    if unknown:
+        raise ValueError(f"formats are png, svg and html; got {', '.join(sorted(unknown))}")
+    table = overview_table(rows, run) if name == "overview" else list(rows)
+    chart = Chart(name, table, {"title": title} if title else {})
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write(chart, folder / f"{name}.{form}", title or name) for form in formats]
+
+
+def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
+    """One HTML page with the charts, their data and all code they need within it.
+
+    The browser itself is told to fetch nothing, and no text of a run becomes markup or script.
+    """
+    import vl_convert
+
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    # The library in the page is vl-convert's newest, on the version of Vega that it also bundles.
+    specs = [{**chart.spec("container"), "$schema": _PAGE_SCHEMA} for chart in charts]
+    parts = {
+        "title": html.escape(title),
+        "notes": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
+        "charts": "".join(f'<figure style="height:{chart.height}px"></figure>' for chart in charts),
+        "specs": json.dumps(specs, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "library": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _write(chart: Chart, path: Path, title: str) -> Path:
+    import vl_convert
+
+    if path.suffix == ".html":
+        path.write_text(page([chart], title), encoding="utf-8")
+    elif path.suffix == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(chart.spec(), vl_version=_VEGA_LITE), encoding="utf-8")
+    else:
+        path.write_bytes(vl_convert.vegalite_to_png(chart.spec(), vl_version=_VEGA_LITE, scale=2))
+    return path
+
+
+def _fill(node: Any, strings: Mapping[str, str]) -> Any:
+    """Put the strings in, as W&B's front end does; a field's column has its own name in our tables."""
+    if isinstance(node, dict):
+        return {key: _fill(value, strings) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_fill(value, strings) for value in node]
+    if not isinstance(node, str):
+        return node
+    return _REFERENCE.sub(lambda match: match[2] if match[1] == "field" else strings.get(match[2], match[3]), node)

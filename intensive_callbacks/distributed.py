@@ -1,0 +1,114 @@
+"""One fused reduction of everything a logging step needs, over all processes.
+
+This is the only file that can hang, so it has one rule: which collectives run depends on nothing but what every process
+has agreed on in the first of them. At most three run, whatever the number of states:
+
+1. a header of fixed size: a hash of the schema and the size of the samples;
+2. the sums of all states, packed into one float64 tensor (counts stay exact below 2**53), with the failures;
+3. the samples, packed into bytes and padded to the largest process: only where there are any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+
+def is_distributed() -> bool:
+    """Whether there are other processes to agree with."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def reduce_states(
+    sums: Mapping[str, Tensor],
+    samples: Mapping[str, Tensor] | None = None,
+    failed: Collection[str] = (),
+) -> tuple[dict[str, Tensor], dict[str, Tensor], set[str]]:
+    """Sum states and collect samples over all processes.
+
+    Args:
+        sums: ``group/...`` to tensors to add up; the same names, shapes and dtypes on every process.
+        samples: ``group/...`` to tensors to concatenate along their first dimension, in the order of the processes; the
+            same names on every process, and empty where a process has none.
+        failed: groups that could not be formed here. Their states are passed all the same, as they are.
+
+    Returns:
+        The sums, the samples, and the groups that failed on any process. On one process, what was given.
+
+    Raises:
+        RuntimeError: on every process, if the processes measure different things; the message shows the difference.
+
+    Example:
+        >>> reduce_states({"training/load": torch.tensor([3, 1])})
+        ({'training/load': tensor([3, 1])}, {}, set())
+    """
+    samples = samples or {}
+    if not is_distributed():
+        return dict(sums), dict(samples), set(failed)
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    packed_samples = _pack(samples, device) if samples else torch.empty(0, dtype=torch.uint8, device=device)
+    largest = _agree(_schema(sums, samples), packed_samples.numel(), device)
+    groups = sorted({name.partition("/")[0] for name in [*sums, *samples]})
+    failures = torch.tensor([group in failed for group in groups], dtype=torch.float64, device=device)
+    packed = torch.cat([failures, *(value.to(device, torch.float64).flatten() for value in sums.values())])
+    dist.all_reduce(packed)
+    pieces = torch.split(packed[len(groups) :], [value.numel() for value in sums.values()])
+    reduced = {
+        name: piece.reshape(value.shape).to(value.device, value.dtype)
+        for (name, value), piece in zip(sums.items(), pieces, strict=True)
+    }
+    num_failures = packed[: len(groups)].tolist()
+    anywhere = {group for group, count in zip(groups, num_failures, strict=True) if count}
+    return reduced, _collect(samples, packed_samples, largest) if samples else {}, anywhere
+
+
+def _schema(sums: Mapping[str, Tensor], samples: Mapping[str, Tensor]) -> str:
+    lines = [f"{name}: sum of {tuple(value.shape)} {value.dtype}" for name, value in sums.items()]
+    return "\n".join([*lines, *(f"{name}: samples" for name in samples)])
+
+
+def _agree(schema: str, num_bytes: int, device: torch.device) -> int:
+    """The largest process's number of bytes, once all processes have shown the same schema."""
+    fingerprint = int.from_bytes(hashlib.sha256(schema.encode()).digest()[:7], "big")
+    header = torch.tensor([fingerprint, num_bytes], device=device)
+    headers = [torch.empty_like(header) for _ in range(dist.get_world_size())]
+    dist.all_gather(headers, header)
+    fingerprints, sizes = torch.stack(headers).t().tolist()
+    if len(set(fingerprints)) > 1:
+        schemas: list[str] = [""] * dist.get_world_size()
+        dist.all_gather_object(schemas, schema)
+        lines = [set(text.splitlines()) for text in schemas]
+        common = set.intersection(*lines)
+        differences = [f"process {rank}: {sorted(each - common)}" for rank, each in enumerate(lines) if each - common]
+        raise RuntimeError(
+            "the processes measure different things, so nothing was reduced; give every process the same model, "
+            "metrics and taps. Not on all of them: " + "; ".join(differences)
+        )
+    return int(max(sizes))
+
+
+def _pack(samples: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    buffer = io.BytesIO()
+    torch.save({name: value.cpu() for name, value in samples.items()}, buffer)
+    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(device)
+
+
+def _collect(samples: Mapping[str, Tensor], packed: Tensor, largest: int) -> dict[str, Tensor]:
+    """The samples of every process, concatenated."""
+    padded = torch.nn.functional.pad(packed, (0, largest - packed.numel()))
+    everywhere = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
+    dist.all_gather(everywhere, padded)
+    buffers = [torch.load(io.BytesIO(each.cpu().numpy().tobytes())) for each in everywhere]
+    collected: dict[str, Tensor] = {}
+    for name, value in samples.items():
+        filled = [buffer[name] for buffer in buffers if buffer[name].numel()]
+        collected[name] = torch.cat(filled).to(value.device) if filled else value
+    return collected

@@ -1,0 +1,163 @@
+"""What more training data brings."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from intensive_callbacks.functional.checks import as_float64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = ["PowerLaw", "generalization_efficiency", "learning_curve"]
+
+
+def generalization_efficiency(num_examples: Tensor, accuracy: Tensor) -> Tensor:
+    """Generalization efficiency (GE): what the second half of the training examples brought, per example.
+
+    .. math:: GE = 100 (a_N - a_{N/2}) / (N / 2)
+
+    N is the largest size. Where no size is exactly N/2, its accuracy is interpolated, linearly in the logarithm of the
+    size; accuracies at the same size are averaged. It falls as 1/N or faster on every learning curve, so compare models
+    at the same N; :func:`learning_curve` has the exponent, which can be compared between sizes.
+
+    Args:
+        num_examples: ``[P]`` training examples, each seen once; pairs that are not finite or not above 0 are left out.
+        accuracy: ``[P]`` fractions in [0, 1] reached with them.
+
+    Returns:
+        Percent points per example, a scalar; NaN where no size is at most half of the largest.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source:
+        "Intensive Intelligence: Measurement Frameworks", metric 10.
+
+    Example:
+        >>> generalization_efficiency(torch.tensor([500_000, 1_000_000]), torch.tensor([0.70, 0.85]))
+        tensor(3.0000e-05, dtype=torch.float64)
+    """
+    sizes, accuracies = _pairs(num_examples, accuracy)
+    if sizes.numel() == 0:
+        return as_float64(torch.nan)
+    usable = sizes.isfinite() & accuracies.isfinite() & (sizes > 0)
+
+    def at(size: Tensor) -> Tensor:
+        here = usable & (sizes == size)
+        return torch.where(here, accuracies, 0.0).sum() / here.sum()
+
+    largest = torch.where(usable, sizes, -torch.inf).amax()
+    half = largest / 2
+    below = torch.where(usable & (sizes <= half), sizes, -torch.inf).amax()
+    above = torch.where(usable & (sizes >= half), sizes, torch.inf).amin()
+    share = torch.where(above > below, (half / below).log() / (above / below).log(), 0.0)
+    return 100.0 * (at(largest) - torch.lerp(at(below), at(above), share)) / half
+
+
+def _pairs(num_examples: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:
+    if num_examples.shape != accuracy.shape:
+        raise ValueError(
+            "num_examples and accuracy must be pairs, of the same shape, "
+            f"got {tuple(num_examples.shape)} and {tuple(accuracy.shape)}"
+        )
+    return as_float64(num_examples), as_float64(accuracy)
+
+
+class PowerLaw(NamedTuple):
+    """error = scale · n^-exponent + floor, with an interval for the exponent."""
+
+    exponent: float
+    scale: float
+    floor: float
+    low: float
+    high: float
+
+
+def learning_curve(
+    num_examples: Tensor, accuracy: Tensor, *, confidence: float = 0.95, num_resamples: int = 400
+) -> PowerLaw:
+    """The power law of a learning curve: error = a n^-b + c, fitted by least squares with a, c >= 0.
+
+    The exponent b is what a learning curve has that does not depend on how far it was followed. Its interval is a
+    bootstrap's: residuals, enlarged for the three parameters that were fitted, are drawn again with a generator of its
+    own, so the result is always the same.
+
+    Args:
+        num_examples: ``[P]`` training examples; pairs that are not finite or not above 0 are left out.
+        accuracy: ``[P]`` fractions in [0, 1] reached with them.
+        confidence: of the interval.
+        num_resamples: of the bootstrap.
+
+    Returns:
+        The fit; all NaN with fewer than four sizes, with sizes that span less than a decade, or where no exponent in
+        (0.01, 4) fits best.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source:
+        Hestness et al. 2017, "Deep learning scaling is predictable, empirically", arXiv 1712.00409.
+
+    Example:
+        >>> sizes = torch.tensor([1e3, 3e3, 1e4, 3e4, 1e5])
+        >>> law = learning_curve(sizes, 1 - (2 * sizes**-0.35 + 0.05))
+        >>> round(law.exponent, 3), round(law.floor, 3)
+        (0.35, 0.05)
+    """
+    sizes, accuracies = _pairs(num_examples, accuracy)
+    usable = sizes.isfinite() & accuracies.isfinite() & (sizes > 0)
+    sizes, error = sizes[usable].cpu(), 1.0 - accuracies[usable].cpu()
+    if len(set(sizes.tolist())) < 4 or sizes.amax() < 10 * sizes.amin():
+        return PowerLaw(*[math.nan] * 5)
+    # In units of the geometric mean the two columns of the fit, x^-b and 1, are of like size.
+    unit = sizes.log().mean().exp()
+    fit = _power_law_fit(sizes / unit)
+    exponent, scale, floor = fit(error[None])
+    if not 0.0101 < exponent < 3.99:
+        return PowerLaw(*[math.nan] * 5)
+    fitted = scale * (sizes / unit) ** -exponent + floor
+    residuals = (error - fitted) * math.sqrt(len(sizes) / (len(sizes) - 3))
+    drawn = torch.randint(len(sizes), (num_resamples, len(sizes)), generator=torch.Generator().manual_seed(0))
+    tail = (1.0 - confidence) / 2
+    low, high = fit(fitted + residuals[drawn])[0].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    return PowerLaw(*(float(x) for x in (exponent, scale * unit**exponent, floor, low, high)))
+
+
+def _power_law_fit(sizes: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """A function from errors ``[R, P]`` to the least-squares (b, a, c) of each row.
+
+    For a given b the law is linear in a and c, so only b is searched for: a grid, refined around its best point.
+    """
+
+    def solve(error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        column = sizes ** -exponent[..., None]  # [R, G, P]
+        error = error[:, None]
+        centred = column - column.mean(-1, keepdim=True)
+        scale = ((centred * error).sum(-1) / centred.square().sum(-1)).clamp_min(0.0)
+        floor = error.mean(-1) - scale * column.mean(-1)
+        without_floor = (column * error).sum(-1) / column.square().sum(-1)
+        scale = torch.where(floor < 0, without_floor, scale)
+        floor = floor.clamp_min(0.0)
+        misfit = (error - scale[..., None] * column - floor[..., None]).square().sum(-1)
+        return misfit, scale, floor
+
+    def fit(error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        centre, width = math.log(0.2) * error.new_ones(len(error), 1), math.log(20.0)
+        for points in (201, 21, 21, 21, 21):
+            grid = (centre + width * torch.linspace(-1, 1, points, dtype=error.dtype)).exp()
+            misfit, scale, floor = solve(error, grid)
+            best = misfit.argmin(-1, keepdim=True)
+            centre, width = grid.gather(-1, best).log(), 2 * width / (points - 1)
+        return (
+            grid.gather(-1, best).squeeze(),
+            scale.gather(-1, best).squeeze(),
+            floor.gather(-1, best).squeeze(),
+        )
+
+    return fit

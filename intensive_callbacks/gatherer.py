@@ -1,0 +1,168 @@
+"""Gatherer: everything that hangs on the model, and the sums that it fills between two logging steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from intensive_callbacks import batches
+from intensive_callbacks.footprint.flop_counter import FlopCounter, can_count_passively
+from intensive_callbacks.gathered import Gathered, Window, scalars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+    from torchmetrics import Metric
+
+    from intensive_callbacks.routing.observer import RouterObserver
+    from intensive_callbacks.taps import Tap
+
+
+class Gatherer:
+    """Hooks on a model and what they fill.
+
+    Training and validation fill separate windows. What belongs to ``intensive/`` keys comes from the validation where
+    there is one, otherwise, as everything else, from training.
+
+    Args:
+        model: the model that trains.
+        observer: what watches its routers, if anything does.
+        taps: each tap with the module it listens to and its metric.
+        num_tokens: tokens of a batch, ``None`` where it has none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        observer: RouterObserver | None,
+        taps: Sequence[tuple[Tap, nn.Module, Metric]],
+        num_tokens: Callable[[Any], int | Tensor | None],
+    ) -> None:
+        self.model, self.observer, self.taps, self.num_tokens = model, observer, taps, num_tokens
+        self.has_validation = False
+        self.has_tokens = False
+        self.forward_ends_with_model = True
+        self.validation: Window | None = None
+        self._training: Window = {}
+        self._new: dict[str, int | Tensor] = {"examples": 0, "tokens": 0}
+        self._cost = {"flops": 0, "positions": 0}
+        self._flops: FlopCounter | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self) -> None:
+        """Register the hooks. Harmless where they are there already."""
+        if self._handles:
+            return
+        if self.observer:
+            self.observer.attach()
+        self._handles = [tap.attach(module, metric) for tap, module, metric in self.taps]
+        self._handles.append(self.model.register_forward_hook(self._model_ended, always_call=True))
+
+    def detach(self) -> None:
+        """Remove every hook."""
+        if self._flops is not None:
+            self._flops.stop()
+            self._flops = None
+        if self.observer:
+            self.observer.detach()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def observe(self, batch: Any, *, sampling: bool) -> None:
+        """A training batch comes; ``sampling`` also takes what is dear."""
+        self._sample(sampling, taps=sampling and not self.has_validation)
+        self._new["examples"] += batches.num_examples(batch)
+        tokens = self.num_tokens(batch)
+        if tokens is not None:
+            self.has_tokens = True
+            self._new["tokens"] = self._new["tokens"] + tokens
+        if not self._cost["positions"]:
+            self._cost["positions"] = batches.num_positions(batch) or batches.num_examples(batch)
+            if can_count_passively(self.model):
+                self._flops = FlopCounter(self.model).start()
+
+    def _model_ended(self, *_: object) -> None:
+        if self.forward_ends_with_model:
+            self.stop_counting_flops()
+
+    def stop_counting_flops(self) -> None:
+        """The forward pass of the first batch is over; its FLOPs are counted, those of the backward pass are not."""
+        if self._flops is not None:
+            counter, self._flops = self._flops, None
+            counter.stop()
+            self._cost["flops"] = counter.result().total
+
+    def begin_backward(self) -> None:
+        """What the hooks hear from here on is recomputation."""
+        if self.observer:
+            self.observer.in_backward = True
+        self.stop_counting_flops()
+
+    def end_backward(self) -> None:
+        """The hooks hear the model again."""
+        if self.observer:
+            self.observer.in_backward = False
+
+    def begin_validation(self) -> None:
+        """What follows fills the validation's window."""
+        self.has_validation = True
+        self._training = self._read()
+        if self.observer:
+            self.observer.reset()
+        self._sample(False, taps=True)
+
+    def end_validation(self, *, keep: bool = True) -> None:
+        """Training goes on. The validation's window is kept until it is emptied, or forgotten at once."""
+        self._sample(False, taps=False)
+        self.validation = self._read() if keep else None
+        if self.observer:
+            self.observer.restore(self._training)
+        if not keep:
+            self._reset_taps()
+
+    def _sample(self, sampling: bool, *, taps: bool) -> None:
+        if self.observer:
+            self.observer.sampling = sampling
+        for tap, *_ in self.taps:
+            tap.listening = taps
+
+    def _read(self) -> Window:
+        """A copy of the routing sums of every layer."""
+        return self.observer.snapshot() if self.observer else {}
+
+    def gather(self, accuracy: float | Tensor | None, num_examples: int | None, *, training: bool) -> Gathered:
+        """What this process has, with the training's window where one is due."""
+        here = Gathered()
+        here.sums |= {f"new/{name}": value for name, value in scalars(**self._new).items()}
+        here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost).items()}
+        here.add_accuracy(accuracy, num_examples)
+        if training:
+            here.add_window("training", self._read())
+        if self.validation is not None:
+            here.add_window("validation", self.validation)
+        if self.taps_are_due(training=training):
+            for index, (tap, _, metric) in enumerate(self.taps):
+                here.add_metric(f"tap{index}", metric)
+                if tap.error is not None:
+                    here.failed[f"tap{index}"] = tap.error
+        return here
+
+    def taps_are_due(self, *, training: bool) -> bool:
+        """Whether the taps' windows end with this logging step."""
+        return bool(self.taps) and (self.validation is not None if self.has_validation else training)
+
+    def empty(self, *, training: bool) -> None:
+        """Start the windows anew that have been logged."""
+        self._new = {"examples": 0, "tokens": 0}
+        if self.taps_are_due(training=training):
+            self._reset_taps()
+        if training and self.observer:
+            self.observer.reset()
+        self.validation = None
+
+    def _reset_taps(self) -> None:
+        for tap, _, metric in self.taps:
+            metric.reset()
+            tap.error = None

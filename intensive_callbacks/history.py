@@ -1,0 +1,77 @@
+"""The values of a run, kept small enough to be drawn and saved however long the run is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class _Series:
+    """Rows that bear the same keys: thinned by themselves, so that frequent rows cannot crowd out rare ones."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    newest: dict[str, float] = field(default_factory=dict)
+    stride: int = 1
+    num_appended: int = 0
+
+    def append(self, row: dict[str, float], max_rows: int) -> None:
+        if self.num_appended % self.stride == 0:
+            self.rows.append(row)
+            if len(self.rows) >= max_rows:
+                self.rows = self.rows[::2]
+                self.stride *= 2
+        self.newest = row
+        self.num_appended += 1
+
+    def kept(self) -> list[dict[str, float]]:
+        return self.rows if self.rows[-1] == self.newest else [*self.rows, self.newest]
+
+
+class History:
+    """One row per logging event, thinned so that its size is bounded.
+
+    Above ``max_rows`` rows of the same keys every second one is dropped, and from then on only every second, fourth,
+    ... new one is kept; the newest is always there.
+
+    Args:
+        max_rows: the most rows kept of each set of keys, at least 2.
+
+    Example:
+        >>> history = History(max_rows=4)
+        >>> for step in range(1, 12):
+        ...     history.append(step, {"intensive/p3_score": step / 10})
+        >>> [row["step"] for row in history.rows()]
+        [1, 5, 9, 11]
+    """
+
+    def __init__(self, max_rows: int = 2000) -> None:
+        if max_rows < 2:
+            raise ValueError(f"max_rows must be at least 2, got {max_rows}")
+        self.max_rows = max_rows
+        self._series: dict[tuple[str, ...], _Series] = {}
+
+    def append(self, step: int, values: dict[str, float]) -> None:
+        """Add the values of one logging event."""
+        self._series.setdefault(tuple(sorted(values)), _Series()).append({"step": step, **values}, self.max_rows)
+
+    def rows(self) -> list[dict[str, float]]:
+        """The rows kept, by step: ``{"step": ..., key: value, ...}``."""
+        return sorted((row for series in self._series.values() for row in series.kept()), key=lambda row: row["step"])
+
+    def newest(self) -> dict[str, float]:
+        """The newest value of every key."""
+        values: dict[str, float] = {}
+        for row in self.rows():
+            values |= {key: value for key, value in row.items() if key != "step"}
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on."""
+        return {"series": [asdict(series) for series in self._series.values()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the checkpoint was."""
+        self._series = {
+            tuple(sorted(set(series["newest"]) - {"step"})): _Series(**series) for series in state["series"]
+        }

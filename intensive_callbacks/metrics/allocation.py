@@ -1,0 +1,101 @@
+"""Token budgets and relevance, as a metric: :mod:`intensive_callbacks.functional.allocation` has the mathematics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from intensive_callbacks.functional import allocation
+from intensive_callbacks.metrics.base import SampleMetric, companion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["QueryContentCoupling"]
+
+
+class QueryContentCoupling(SampleMetric):
+    """Query-content coupling (QC3): the Pearson correlation of relevance and token budgets over all patches.
+
+    ``update(relevance, token_budgets)`` takes ``[P]`` patches of one image or ``[B, P]`` of several; pairs that are not
+    finite are left out and counted in ``num_dropped``. ``compute`` returns a scalar in [-1, 1], from sums of all pairs;
+    NaN with fewer than two or with a constant input. Beside it ``per_image`` is the mean over images, which pooling
+    images of different mean can contradict, ``rank_correlation`` is Spearman's, of the last ``num_samples`` pairs, and
+    ``regret`` the information lost by budgets that are not proportional to relevance.
+
+    Args:
+        num_samples: pairs kept for ``rank_correlation``; 16 bytes each.
+        kwargs: those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: if ``num_samples`` is below 1; on update, if the shapes differ or are not ``[P]`` or ``[B, P]``.
+
+    Source:
+        "Intensive Intelligence: Measurement Frameworks", metric 6.
+
+    Example:
+        >>> from intensive_callbacks import QueryContentCoupling
+        >>> qc3 = QueryContentCoupling()
+        >>> qc3.update(torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.tensor([64, 200, 150, 400]))
+        >>> qc3.compute(), qc3.rank_correlation()
+        (tensor(0.8989, dtype=torch.float64), tensor(0.8000, dtype=torch.float64))
+    """
+
+    higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
+    undefined = "relevance or token budgets are constant, or there are fewer than two pairs"
+    moments: Tensor
+    weighted_z: Tensor
+    z_weight: Tensor
+    regret_bits: Tensor
+    num_images: Tensor
+
+    def __init__(self, num_samples: int = 4096, **kwargs: Any) -> None:
+        super().__init__(num_samples, width=2, **kwargs)
+        self.add_sum("moments", (6,))
+        self.add_sum("weighted_z")
+        self.add_sum("z_weight")
+        self.add_sum("regret_bits")
+        self.add_sum("num_images")
+
+    def update(self, relevance: Tensor, token_budgets: Tensor) -> None:
+        """Add the patches of one image or of a batch of images."""
+        if relevance.dim() not in (1, 2):
+            raise ValueError(f"relevance must be [P] or [B, P], got {tuple(relevance.shape)}; flatten the patches")
+        relevance, token_budgets = relevance.detach().to(self.moments), token_budgets.detach().to(self.moments)
+        moments = allocation.pair_moments(relevance, token_budgets).reshape(-1, 6)
+        weighted_z, z_weight = allocation.fisher_z(moments)
+        regret = allocation.allocation_regret(relevance, token_budgets).reshape(-1)
+        self.moments += moments.sum(0)
+        self.weighted_z += weighted_z
+        self.z_weight += z_weight
+        self.regret_bits += regret.nansum()
+        self.num_images += (~regret.isnan()).sum()
+        self.keep(torch.stack([relevance.flatten(), token_budgets.flatten()], dim=-1))
+
+    def compute(self) -> Tensor:
+        """Pearson's r of all pairs."""
+        return allocation.correlation_of_moments(self.moments)
+
+    @companion
+    def standard_error(self) -> Tensor:
+        """Standard error of :meth:`compute`, (1 - r²) / sqrt(n - 3), of Fisher's z; for pairs that are independent."""
+        r = allocation.correlation_of_moments(self.moments)
+        return (1 - r * r) / (self.moments[0] - 3).sqrt()
+
+    @companion
+    def per_image(self) -> Tensor:
+        """The mean of the images' correlations by Fisher's z, weighted by patches - 3; NaN where none has four."""
+        return (self.weighted_z / self.z_weight).tanh()
+
+    @companion
+    def rank_correlation(self) -> Tensor:
+        """Spearman's correlation of the last ``num_samples`` pairs."""
+        return allocation.rank_coupling(*self.kept().unbind(-1))
+
+    @companion
+    def regret(self) -> Tensor:
+        """Mean bits lost per image, :func:`~allocation.allocation_regret`; images with negative values do not count."""
+        return self.regret_bits / self.num_images

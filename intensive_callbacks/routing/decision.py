@@ -1,0 +1,138 @@
+"""What is seen of one router's decision while its layer runs, put together from whatever shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from intensive_callbacks.routing.sample import RouterSample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from intensive_callbacks.routing.discovery import MoELayer
+
+
+class Decision:
+    """The decision of one layer in the forward that is under way.
+
+    The dispatch is taken from where it stands most plainly: ``experts`` (what the experts were called with), else
+    ``router`` (what the router returned), else ``forward`` (the selections the layer's forward was seen to make).
+
+    Args:
+        layer: the layer that decides.
+    """
+
+    def __init__(self, layer: MoELayer) -> None:
+        self.name = layer.name
+        self.num_experts = layer.num_experts
+        self.num_classes = layer.num_experts + layer.num_zero_experts
+        self.top_k = layer.num_experts_per_token
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.source: str | None = None
+        self.expert_ids: Tensor | None = None
+        self.weights: Tensor | None = None
+        self.dispatch: Tensor | None = None
+        self.probabilities: Tensor | None = None
+        self.logits: Tensor | None = None
+        self.ranking: Tensor | None = None
+        self.table: Tensor | None = None
+        self.num_tokens = 0
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a selection was seen."""
+        return self.expert_ids is not None or self.dispatch is not None
+
+    def read_arguments(self, ids: Any, weights: Any) -> None:
+        """Take the dispatch from the arguments that the experts were called with."""
+        if isinstance(ids, Tensor) and not ids.is_floating_point():
+            self._take("experts", ids, weights)
+
+    def read_output(self, output: Any) -> None:
+        """Take dispatch and scores from what the router returned, told apart by kind and shape."""
+        tensors = list(_tensors(output))
+        whole = [t for t in tensors if not t.is_floating_point() and (t.dim() > 1 or t.shape[:1] == (self.num_tokens,))]
+        real = [t for t in tensors if t.is_floating_point() and t.dim() > 1]
+        if whole and self.source is None:
+            ids = whole[0]
+            fitting = [t for t in real if t.shape == ids.shape and (t.shape[-1] != self.num_classes or len(real) == 1)]
+            self._take("router", ids, fitting[0] if fitting else None)
+        scores = [t for t in real if t.shape[-1] == self.num_classes]
+        if scores and self.logits is None and self.probabilities is None:
+            self.logits = scores[0].detach()
+
+    def _take(self, source: str, ids: Tensor, weights: Any) -> None:
+        width = ids.shape[-1]
+        if ids.dim() > 2 and ids.shape[-2] == self.num_classes and ids.dtype == torch.bool:
+            dispatch = ids.any(-1)  # [T, E, C], one column for each place of an expert's capacity
+        elif ids.dtype == torch.bool or (width == self.num_classes and ids.dim() > 1 and self.top_k != width):
+            dispatch = ids != 0
+        else:
+            self.source, self.dispatch = source, None
+            self.expert_ids = ids.detach()[..., None] if ids.dim() == 1 else ids.detach()
+            if isinstance(weights, Tensor) and weights.numel() == self.expert_ids.numel():
+                self.weights = weights.detach()
+            return
+        self.source, self.expert_ids, self.weights = source, None, None
+        self.dispatch = dispatch.detach()
+
+    def sample(self) -> RouterSample | None:
+        """The decision as a sample, if anything was seen of it."""
+        ids = self._ids()
+        dispatch = self.dispatch.reshape(-1, self.num_classes) if self.dispatch is not None and ids is None else None
+        probabilities, logits = self._rows(self.probabilities), self._rows(self.logits)
+        known = [tensor for tensor in (ids, dispatch, probabilities, logits) if tensor is not None]
+        if not known:
+            return None
+        num_tokens = known[0].shape[0]
+        if probabilities is not None and probabilities.shape[0] == num_tokens:
+            probabilities = probabilities.float()
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        else:
+            probabilities = None
+        return RouterSample(
+            self.name,
+            self.num_classes,
+            expert_ids=ids,
+            weights=self.weights.reshape(ids.shape) if self.weights is not None and ids is not None else None,
+            dispatch=dispatch,
+            probabilities=probabilities,
+            logits=logits if logits is not None and logits.shape[0] == num_tokens else None,
+        )
+
+    def _rows(self, scores: Tensor | None) -> Tensor | None:
+        return None if scores is None else scores.reshape(-1, self.num_classes)
+
+    def _ids(self) -> Tensor | None:
+        """The selected experts, ``[T, k]``, -1 where a selection came to nothing."""
+        if self.expert_ids is None and self.dispatch is not None and self.top_k and self.source is not None:
+            used, ids = self.dispatch.reshape(-1, self.num_classes).to(torch.int8).topk(self.top_k, dim=-1)
+            return ids.masked_fill(used == 0, -1)
+        seen = self.expert_ids if self.is_made else self.table
+        if seen is None:
+            return None
+        ids = seen.reshape(-1, seen.shape[-1])
+        if self.weights is not None and self.num_classes > self.num_experts:
+            # A token that chose to compute nothing may be shown as an expert that has no weight.
+            ids = ids.masked_fill(self.weights.reshape(ids.shape) == 0, self.num_classes - 1)
+        if self.dispatch is not None and self.dispatch.numel() == ids.shape[0] * self.num_classes:
+            kept = self.dispatch.reshape(-1, self.num_classes).gather(-1, ids.clamp_min(0))
+            ids = ids.masked_fill(~kept, -1)
+        return ids
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, (tuple, list)):
+        for value in output:
+            yield from _tensors(value)

@@ -1,0 +1,213 @@
+"""The hooks themselves: what they may do is little, since they run inside somebody's training step."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from intensive_callbacks.routing.decision import Decision
+from intensive_callbacks.routing.readers import ExpertsArguments
+from intensive_callbacks.routing.sample import RouterSample
+from intensive_callbacks.routing.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch.utils.hooks import RemovableHandle
+    from typing_extensions import Self
+
+    from intensive_callbacks.routing.discovery import MoELayer
+    from intensive_callbacks.routing.observer import RouterObserver
+    from intensive_callbacks.routing.readers import Reader
+
+
+class _Hooks:
+    """Hooks that a copy or a pickle of the model carries along as hooks that do nothing."""
+
+    observer: RouterObserver | None = None
+    depth = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self).__new__(type(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).__new__, (type(self),)
+
+
+class LayerHooks(_Hooks):
+    """Reads one layer's decision in every forward, and adds it to the layer's statistics.
+
+    The decision is complete when the outermost of the layer's modules returns; that is where it is counted.
+
+    Args:
+        observer: whose switches and statistics are used.
+        layer: the layer to read.
+        reader: the user's reader, if there is one.
+    """
+
+    def __init__(self, observer: RouterObserver, layer: MoELayer, reader: Reader | None) -> None:
+        self.observer = observer
+        self.layer = layer
+        self.reader = reader
+        self.statistics = observer.statistics[layer.name]
+        self.decision = Decision(layer)
+        self.watch = Watch(self.decision)
+        self.arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
+        self.searching = not self.arguments
+        self.watching = False
+        self.broken = False
+        self.ran = False
+        self.read = False
+
+    def register(self) -> list[RemovableHandle]:
+        """Put the hooks on."""
+        self.depth = 0
+        if self.reader is not None:
+            module = self.layer.router or self.layer.block
+            return [module.register_forward_hook(self.read_by_user, with_kwargs=True)]
+        outer = [self.layer.block]
+        if self.layer.router is not None and type(self.layer.router) is not nn.Linear:
+            outer.append(self.layer.router)
+        handles = [module.register_forward_pre_hook(self.enter, with_kwargs=True) for module in outer]
+        handles += [module.register_forward_hook(self.leave, always_call=True) for module in outer]
+        for module in self.layer.experts:
+            if id(module) in self.arguments:
+                handles.append(module.register_forward_pre_hook(self.read_arguments, with_kwargs=True))
+        return handles
+
+    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin to look, at the outermost of the layer's modules."""
+        observer = self.observer
+        if observer is None or not observer.attached or observer.is_recomputing():
+            return
+        self.depth += 1
+        if self.depth > 1:
+            return
+        self.decision.clear()
+        hidden = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()), None)
+        if hidden is not None and hidden.dim() > 1:
+            self.decision.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
+        self.watch.scores = observer.sampling
+        self.watching = self.searching or observer.sampling
+        if self.watching:
+            self.watch.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
+
+    def read_arguments(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See what the experts are called with."""
+        if self.depth > 0:
+            self.decision.read_arguments(*self.arguments[id(module)].read(args, kwargs))
+
+    def leave(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+        """See what the router returned; count when the outermost module returns, whether it raised or not."""
+        if self.depth == 0:
+            return
+        if module is self.layer.router:
+            self.decision.read_output(output)
+        self.depth -= 1
+        if self.depth > 0:
+            return
+        if self.watching:
+            self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
+        if output is not None:
+            self._count(self._seen)
+        self.decision.clear()
+
+    def abandon(self) -> None:
+        """Stop looking in the middle of a forward that Ctrl-C broke off: torch runs no hook then."""
+        if self.depth > 0 and self.watching:
+            self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
+        self.depth = 0
+        self.decision.clear()
+
+    def read_by_user(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Count what the user's reader says."""
+        observer, reader = self.observer, self.reader
+        if observer is None or reader is None or not observer.attached or observer.is_recomputing():
+            return
+        decision = self.decision
+        self._count(
+            lambda: RouterSample(
+                layer=decision.name, num_experts=decision.num_classes, **reader((*args, *kwargs.values()), output)
+            )
+        )
+
+    def _seen(self) -> RouterSample | None:
+        sample = self.decision.sample()
+        if not torch.compiler.is_compiling():
+            # A capacity mask is seen in the forward alone, so keep looking where there is one.
+            known = self.decision.source is not None and (
+                self.decision.expert_ids is None or not self.decision.dispatch
+            )
+            self.searching = not known
+        return sample
+
+    def _count(self, read: Callable[[], RouterSample | None]) -> None:
+        observer = self.observer
+        if observer is None or self.broken:
+            return
+        self.ran = True
+        try:
+            sample = read()
+            if sample is None:
+                return
+            if sample.mask is None:
+                sample.mask = observer.mask_for(self.layer, sample.num_tokens)
+            self.statistics.observe(sample, sampling=observer.sampling)
+        except Exception as error:  # noqa: BLE001 - a shape that was not foreseen must not end a training run
+            self.broken = True
+            warnings.warn(f"the routing of {self.layer.name} is not counted any more: {error!r}", stacklevel=2)
+            return
+        self.read = self.read or sample.expert_ids is not None or sample.dispatch is not None
+        if observer.on_sample is not None and not torch.compiler.is_compiling():
+            observer.on_sample(sample)
+
+
+class MaskHooks(_Hooks):
+    """Keeps the padding mask of a model's inputs while the model runs.
+
+    Args:
+        observer: where to keep it.
+        module: a module whose forward takes ``attention_mask``.
+    """
+
+    NAMES = ("attention_mask", "decoder_attention_mask")
+
+    def __init__(self, observer: RouterObserver, module: nn.Module) -> None:
+        self.observer = observer
+        parameters = list(inspect.signature(module.forward).parameters)
+        self.places = {name: parameters.index(name) for name in self.NAMES if name in parameters}
+
+    def register(self, module: nn.Module) -> list[RemovableHandle]:
+        """Put the hooks on."""
+        return [
+            module.register_forward_pre_hook(self.enter, with_kwargs=True),
+            module.register_forward_hook(self.leave, always_call=True),
+        ]
+
+    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the mask of this forward."""
+        if self.observer is None:
+            return
+        masks: dict[str, Tensor | None] = {}
+        for name, place in self.places.items():
+            value = args[place] if len(args) > place else kwargs.get(name)
+            masks[name] = value if isinstance(value, Tensor) and value.dim() == 2 else None
+        self.observer.inputs_mask = masks
+
+    def leave(self, *_: Any) -> None:
+        """Forget it."""
+        if self.observer is not None:
+            self.observer.inputs_mask = {}
+
+
+def takers_of_masks(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules whose forward takes ``attention_mask``."""
+    if "attention_mask" in inspect.signature(module.forward).parameters:
+        yield module
+    else:
+        for child in module.children():
+            yield from takers_of_masks(child)

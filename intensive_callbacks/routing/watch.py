@@ -1,0 +1,166 @@
+"""How routing is read that no module shows: the selections a layer's forward makes, seen as torch executes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from intensive_callbacks.routing.decision import Decision
+
+
+class Watch(TorchFunctionMode):
+    """Notes what a layer's forward scores and selects, while it is entered; what is computed stays as it is.
+
+    A selection is a top-k, argmax, sort or draw over a dimension of E entries; the last one is the dispatch. It is
+    followed through the gathers and fills that rewrite it, and narrowed by the capacity mask that an einsum dispatches
+    with. ``torch.compile`` traces it as part of the forward; a mode below torch's dispatcher would stop compilation.
+
+    Args:
+        decision: where to note it.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__()
+        self.decision = decision
+        self.scores = True
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in SELECTIONS:
+            SELECTIONS[name](self.decision, _Call(output, args, kwargs or {}))
+        if self.scores and name in SCORES:
+            SCORES[name](self.decision, _Call(output, args, kwargs or {}))
+        return output
+
+
+class _Call:
+    """One call of a function of torch."""
+
+    def __init__(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.output = output
+        self.args = args
+        self.kwargs = kwargs
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    @property
+    def indices(self) -> Tensor:
+        """The output, or the second of two."""
+        indices: Tensor = self.output if isinstance(self.output, Tensor) else self.output[1]
+        return indices
+
+
+def _select(decision: Decision, source: Tensor, indices: Tensor, dim: int) -> None:
+    """Note the selection of ``indices`` along ``dim`` of the scores ``source``."""
+    if decision.source is not None or not source.is_floating_point():
+        return
+    dim %= source.dim()
+    if source.shape[dim] == decision.num_classes:
+        decision.expert_ids, decision.dispatch = indices.detach().movedim(dim, -1), None
+        return
+    classes = [i for i in range(min(source.dim(), 3)) if i != dim and source.shape[i] == decision.num_classes]
+    if classes and decision.expert_ids is None:  # the experts choose their tokens
+        chosen = torch.zeros(source.shape, dtype=torch.bool, device=source.device)
+        decision.dispatch = chosen.scatter(dim, indices.detach(), value=True).movedim(classes[-1], -1)
+
+
+def _see_topk(decision: Decision, call: _Call) -> None:
+    _select(decision, call.argument(0, "input"), call.indices, call.argument(2, "dim", -1))
+
+
+def _see_max(decision: Decision, call: _Call) -> None:
+    """``argmax`` and ``max`` along a dimension: a top-1."""
+    dim = call.argument(1, "dim")
+    if isinstance(dim, int):
+        indices = call.indices if call.argument(2, "keepdim", default=False) else call.indices.unsqueeze(dim)
+        _select(decision, call.argument(0, "input"), indices, dim)
+
+
+def _see_draw(decision: Decision, call: _Call) -> None:
+    _select(decision, call.argument(0, "input"), call.indices, -1)
+
+
+def _see_sort(decision: Decision, call: _Call) -> None:
+    """A ranking of all experts, which is a selection once it is cut."""
+    source = call.argument(0, "input")
+    if source.is_floating_point() and source.shape[-1:] == (decision.num_classes,):
+        decision.ranking = call.indices
+
+
+def _see_rewriting(decision: Decision, call: _Call) -> None:
+    """Follow the ids into a tensor of their shape; cut a ranking; take the entries of a table where nothing scores."""
+    output = call.output
+    if decision.source is not None or not isinstance(output, Tensor) or output.dtype not in (torch.int64, torch.int32):
+        return
+    if decision.ranking is not None and call.argument(0, "input") is decision.ranking:
+        if output.dim() == decision.ranking.dim():
+            decision.expert_ids, decision.dispatch, decision.ranking = output.detach(), None, None
+    elif decision.expert_ids is not None:
+        ids = decision.expert_ids
+        sources = [x for x in (*call.args, *call.kwargs.values()) if isinstance(x, Tensor) and x.dtype == ids.dtype]
+        if output.shape == ids.shape and any(source.shape == ids.shape for source in sources):
+            decision.expert_ids = output.detach()
+    elif decision.table is None and decision.dispatch is None and decision.num_tokens:
+        per_token, rest = divmod(output.numel(), decision.num_tokens)
+        if rest == 0 and 0 < per_token <= decision.num_classes:
+            decision.table = output.detach().reshape(decision.num_tokens, per_token)
+
+
+def _see_capacity(decision: Decision, call: _Call) -> None:
+    """A mask ``[T, E, C]`` that gathers the experts' inputs says which selections they received."""
+    operands = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
+    for operand in operands:
+        gathers = operand.dim() == 3 and operand.shape[1] == decision.num_classes == call.output.shape[0]
+        if gathers and (decision.is_made or not operand.is_floating_point()):
+            decision.dispatch = (operand.detach() != 0).any(-1)
+
+
+def _see_scores(decision: Decision, call: _Call) -> None:
+    """A product with a last dimension of E, before the selection: logits."""
+    if not decision.is_made and call.output.is_floating_point() and call.output.shape[-1:] == (decision.num_classes,):
+        decision.logits = call.output.detach().clone()
+
+
+def _see_squashed(decision: Decision, call: _Call) -> None:
+    """Scores made positive, before the selection: probabilities, once they are normalised."""
+    output = call.output
+    if decision.is_made or output.dim() < 2:
+        return
+    width, num_classes = output.shape[-1], decision.num_classes
+    if width == num_classes:
+        decision.probabilities = output.detach().clone()
+    elif width % num_classes == 0 and output.numel() == decision.num_tokens * width:  # a soft mixture over E·S slots
+        decision.probabilities = output.detach().reshape(-1, num_classes, width // num_classes).sum(-1)
+
+
+def _see_softmax(decision: Decision, call: _Call) -> None:
+    if call.argument(1, "dim", -1) in (-1, call.output.dim() - 1):
+        _see_squashed(decision, call)
+
+
+SELECTIONS = {
+    "topk": _see_topk,
+    "argmax": _see_max,
+    "max": _see_max,
+    "multinomial": _see_draw,
+    "sort": _see_sort,
+    "argsort": _see_sort,
+    "einsum": _see_capacity,
+    **dict.fromkeys(("where", "masked_fill", "gather", "take_along_dim"), _see_rewriting),
+    **dict.fromkeys(("__getitem__", "index_select", "embedding", "remainder", "__mod__", "fmod"), _see_rewriting),
+}
+SCORES = {
+    **dict.fromkeys(("linear", "matmul", "__matmul__", "mm", "addmm", "bmm", "einsum"), _see_scores),
+    **dict.fromkeys(("sigmoid", "sqrt"), _see_squashed),
+    "softmax": _see_softmax,
+}

@@ -1,0 +1,66 @@
+"""From reduced sums to values: the metrics of one logging step, each under its key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchmetrics import Metric
+
+    from intensive_callbacks.gathered import Window
+    from intensive_callbacks.selection import Selected
+
+Values = dict[str, Tensor]
+
+
+def routing_values(selected: Selected, window: Window, facts: Mapping[str, float], *, per_layer: bool) -> Values:
+    """One routing metric over the layers of a window: their mean, the worst, and each on request.
+
+    Layers with equally many experts are formed together: their states are stacked to ``[L, ...]``.
+    """
+    groups: dict[int, list[str]] = {}
+    for layer, states in window.items():
+        groups.setdefault(states["load"].shape[0], []).append(layer)
+    layers: Values = {}
+    for num_experts, names in groups.items():
+        metric = selected.build({**facts, "num_experts": num_experts}).to(window[names[0]]["load"].device)
+        metric.merge_state(
+            {state: torch.stack([window[name][state] for name in names]) for state in metric.metric_state}
+        )
+        layers.update(zip(names, metric.compute().unbind(), strict=True))
+    key, better = selected.card.key, selected.card.better
+    stacked = torch.stack(list(layers.values()))
+    values = {key: stacked.nanmean()}
+    if better != "neither" and len(layers) > 1:
+        values[f"{key}/worst"] = stacked.min() if better == "higher" else stacked.max()
+    if per_layer:
+        values |= {f"{key}/{layer}": value for layer, value in layers.items()}
+    return values
+
+
+def signal_values(key: str, metric: Metric, signals: Mapping[str, float | None]) -> Values:
+    """One metric from the signals that its update takes."""
+    metric.update(**metric._filter_kwargs(**signals))  # noqa: SLF001 - how MetricCollection passes arguments on
+    return named(key, metric.compute())
+
+
+def named(key: str, value: Tensor | Mapping[str, Tensor]) -> Values:
+    """A value under its key; of a metric that computes several, ``value`` under the key and the others below it."""
+    if isinstance(value, Tensor):
+        return {key: value}
+    return {key if name == "value" else f"{key}/{name}": each for name, each in value.items()}
+
+
+def to_floats(values: Values) -> dict[str, float]:
+    """All values on the host, in one transfer from each device."""
+    floats: dict[str, float] = {}
+    for device in {value.device for value in values.values()}:
+        there = {key: value for key, value in values.items() if value.device == device}
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        floats |= dict(zip(there, torch.stack([value.to(dtype) for value in there.values()]).tolist(), strict=True))
+    return {key: floats[key] for key in values}

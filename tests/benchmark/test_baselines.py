@@ -1,0 +1,84 @@
+import math
+import re
+
+import pytest
+
+from intensive_callbacks import BenchmarkTable, load_baselines
+from intensive_callbacks.benchmark.baselines import shipped
+
+HEADER = "model,task,protocol,source,accuracy,total_params,active_params,num_examples,per,featured\n"
+GOOD = "a,MMLU,5-shot,somewhere,0.5,7e9,7e9,100,token,yes\n"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_row_has_a_source_and_a_protocol_and_defined_metrics(name):
+    rows = load_baselines(name)
+    assert all("arXiv" in row.source or "github.com" in row.source for row in rows)
+    table = BenchmarkTable(rows)
+    place = table.columns.index("P3 (points per 1e9 params)")
+    assert all(row[place] is not None for row in table.rows())
+    assert 3 <= sum(row.featured for row in rows) <= 6
+    for row in rows:
+        if row.random_baseline is not None:
+            assert row.accuracy > row.random_baseline - 3 * row.accuracy_error
+
+
+def test_published_figures():
+    language = {(row.model, row.protocol): row for row in load_baselines("language")}
+    row = language["DeepSeek-V3", "5-shot, evaluated by DeepSeek for V3"]
+    assert (row.total_params, row.active_params, row.num_tokens, row.accuracy) == (671e9, 37e9, 14.8e12, 0.871)
+    vision = {row.model: row for row in load_baselines("vision")}
+    # ResNet-50: 25.56 million parameters, 4.1 GMAC (He et al. 2016) which are 8.2 GFLOP.
+    assert vision["resnet50.tv_in1k"].total_params == pytest.approx(25.56e6)
+    assert vision["resnet50.tv_in1k"].num_flops == pytest.approx(8.2e9, rel=0.01)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + GOOD + 'b,MMLU,"5-shot, mine",here,0.25,,,,,no\n', encoding="utf-8")
+    first, second = load_baselines(path)
+    assert (first.model, first.accuracy, first.num_examples, first.featured) == ("a", 0.5, 100, True)
+    assert (second.protocol, second.total_params, second.featured) == ("5-shot, mine", None, False)
+    assert math.isnan(second.accuracy_error)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model,accuracy\na,0.5\n", "lacks the column task, protocol, source"),
+        ("", "lacks the column model"),
+        (
+            HEADER + "a,MMLU,5-shot,x,87.1,7e9,7e9,,,\n",
+            "line 2: accuracy must be a fraction in [0, 1], got 87.1; divide",
+        ),
+        (HEADER + "a,MMLU,5-shot,x,0.5,7B,7e9,,,\n", "line 2: total_params must be a number, got '7B'"),
+        (HEADER + "a,MMLU,5-shot,,0.5,7e9,7e9,,,\n", "line 2: source must not be empty"),
+        (HEADER + "a,MMLU,5-shot,x,,7e9,7e9,,,\n", "line 2: accuracy must not be empty"),
+        (HEADER + GOOD + GOOD, "line 3: a on MMLU (5-shot) stands in line 2 already"),
+        (HEADER + "a,MMLU,5-shot\n", "line 2: it has not as many cells as there are columns"),
+        (HEADER + GOOD.strip() + ",more\n", "line 2: it has not as many cells as there are columns"),
+        (HEADER + "a,MMLU,5-shot,x,0.5,7e9,8e9,,,\n", "line 2: active_params must be at most total_params"),
+        (HEADER + "a,MMLU,5-shot,x,0.5,7e9,7e9,,image,\n", "line 2: per must be token or example, got 'image'"),
+        (HEADER + "a,MMLU,5-shot,x,0.5,7e9,7e9,2.5,,\n", "line 2: num_examples must be a whole number, got '2.5'"),
+        (HEADER + "a,MMLU,5-shot,x,nan,7e9,7e9,,,\n", "line 2: accuracy must be a number, got 'nan'"),
+        (HEADER + 'a,"MMLU\n', "is not a CSV file in UTF-8"),
+    ],
+)
+def test_a_file_of_a_stranger_that_is_wrong_says_where_and_why(tmp_path, text, message):
+    path = tmp_path / "theirs.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_baselines(path)
+
+
+def test_what_is_no_table_at_all(tmp_path):
+    path = tmp_path / "weights.csv"
+    path.write_bytes(b"\x80\x02\xff\x00")
+    with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
+        load_baselines(path)
+    with path.open("wb") as file:
+        file.truncate(60_000_000)
+    with pytest.raises(ValueError, match="60,000,000 bytes; a table of baselines has at most"):
+        load_baselines(path)
+    with pytest.raises(FileNotFoundError, match="or the path of a CSV file"):
+        load_baselines("audio")

@@ -1,0 +1,86 @@
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from benchmark.rows import DENSE, MOE, OURS
+from intensive_callbacks import BenchmarkTable, load_baselines
+
+HOSTILE = '=HYPERLINK("http://x","y")'
+
+
+def printed(table, width=120):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_printed_table_fits_120_columns_and_loses_nothing():
+    for name in ("language", "vision"):
+        text = printed(BenchmarkTable([OURS, *load_baselines(name)]).featured())
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= 120
+        assert text.count(" ±") >= 3
+
+
+def test_a_printed_row_reads_as_its_figures_say():
+    lines = printed(BenchmarkTable([MOE, DENSE])).splitlines()
+    assert lines[0].strip() == "MMLU · 5-shot"
+    sparse = next(line for line in lines if line.startswith("sparse")).split()
+    assert sparse[:9] == ["sparse", "100B", "10B", "100G", "20G", "80.0%", "±1.0", "8.000", "4000"]
+
+
+def test_dashes_are_explained_below_the_table():
+    text = printed(BenchmarkTable([MOE, dataclasses.replace(DENSE, num_bytes=None)]))
+    assert "— weights, MER" in text
+    assert ": bytes of the weights not given" in text
+    assert "source: by hand" in text
+
+
+def test_only_featured_rows_are_printed_by_the_callback():
+    rows = [MOE, dataclasses.replace(DENSE, featured=False)]
+    assert "dense" not in printed(BenchmarkTable(rows).featured())
+    assert "dense" in printed(BenchmarkTable(rows))
+
+
+def test_measured_values_stand_below_each_other():
+    lines = printed(BenchmarkTable([OURS, MOE])).splitlines()
+    assert next(line.split() for line in lines if line.startswith("CES")) == ["CES", "0.900", "fraction"]
+
+
+def test_markdown_marks_the_best_and_escapes_what_would_be_markup():
+    named = dataclasses.replace(MOE, model="a|b <script>*x*")
+    text = BenchmarkTable([named, DENSE]).to_markdown()
+    (line,) = [line for line in text.splitlines() if line.startswith("| a")]
+    assert line.startswith(r"| a\|b &lt;script&gt;\*x\* | 100B | **10B** |")
+    (header,) = [line for line in text.splitlines() if line.startswith("| model")]
+    assert line.replace(r"\|", "").count("|") == header.count("|")
+
+
+def test_csv_reads_back_and_holds_no_formula():
+    table = BenchmarkTable([dataclasses.replace(MOE, model=HOSTILE, source="\t@SUM(A1)"), DENSE])
+    header, hostile, dense = csv.reader(io.StringIO(table.to_csv()))
+    assert header == table.columns
+    assert hostile[0] == f"'{HOSTILE}"
+    assert hostile[-1] == "'\t@SUM(A1)"
+    assert float(dense[header.index("MER (points per GB)")]) == pytest.approx(0.9)
+    assert dense[header.index("accuracy standard error")] == ""
+
+
+def test_json_holds_value_error_reason_and_winner(tmp_path):
+    path = tmp_path / "table.json"
+    table = BenchmarkTable([MOE, dataclasses.replace(DENSE, num_bytes=None)])
+    assert table.to_json(path) == path.read_text(encoding="utf-8")
+    (group,) = json.loads(path.read_text(encoding="utf-8"))["groups"]
+    sparse, dense = group["rows"]
+    assert sparse["cells"]["P3"] == {"value": 8.0, "standard_error": pytest.approx(0.1), "best": True}
+    assert dense["cells"]["MER"] == {"value": None, "missing": "bytes of the weights not given"}
+
+
+def test_a_name_cannot_drive_the_terminal_or_rich():
+    text = printed(BenchmarkTable([dataclasses.replace(MOE, model="[red]x[/] \x1b[2Jy\nz"), DENSE]))
+    assert "\x1b" not in text
+    assert "[red]x[/]" in text

@@ -1,0 +1,58 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intensive_callbacks.dashboards.history import decimate, overview_is_due, overview_table
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=300), st.integers(1, 60))
+def test_decimation_keeps_the_ends_and_the_extremes_within_its_limit(values, limit):
+    points = list(enumerate(values))
+    kept = decimate(points, limit)
+    assert len(kept) <= limit
+    assert list(kept) == sorted(set(kept))
+    assert set(kept) <= set(points)
+    assert kept[-1] == points[-1]
+    if limit >= 4:
+        assert kept[0] == points[0]
+        assert max(value for _, value in kept) == max(values)
+        assert min(value for _, value in kept) == min(values)
+
+
+def test_every_spike_survives_not_only_the_highest():
+    spikes = {1234: 5.0, 4321: -7.0, 8000: 3.0}
+    points = [(step, spikes.get(step, 0.0)) for step in range(10_000)]
+    kept = dict(decimate(points, 200))
+    assert {step: value for step, value in kept.items() if value} == spikes
+
+
+def test_a_long_history_of_many_metrics_fits_into_the_rows_there_are():
+    rows = [{"step": step, **{f"routing/{n}": math.sin(step + n) for n in range(25)}} for step in range(1000)]
+    table = overview_table(rows)
+    assert 1900 < len(table) <= 2000
+    assert {row["metric"] for row in table} == {f"routing/{n}" for n in range(25)}
+
+
+def test_more_metrics_than_rows_still_keep_to_the_rows():
+    rows = [{"step": 0, **{f"key/{n}": 1.0 for n in range(3000)}}]
+    assert len(overview_table(rows)) == 2000
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "text"])
+def test_what_is_no_finite_number_is_dropped(value):
+    rows = [{"step": 0, "a": value, "b": 1.0}, {"step": 1, "a": 2.0}]
+    assert [(row["metric"], row["step"]) for row in overview_table(rows)] == [("b", 0), ("a", 1)]
+
+
+def test_constants_are_no_lines():
+    assert overview_table([{"step": 0, "baseline/total_params": 7.0}]) == []
+
+
+def test_the_overview_is_logged_at_most_twenty_times_however_long_the_run():
+    # A run of 2**n rows passes each power of two once; 2**40 logging steps take longer than any training.
+    due = [power for power in range(40) if overview_is_due(2**power)]
+    assert due[0] == 4
+    assert len(due) + 1 <= 20
+    assert not any(overview_is_due(rows) for rows in (0, 1, 15, 17, 24, 1000, 100_000))

@@ -1,0 +1,108 @@
+import io
+import json
+import math
+import re
+from itertools import pairwise
+
+import pytest
+import vl_convert
+from PIL import Image
+
+from intensive_callbacks.dashboards import Chart, overview_table, page, render
+
+WORDS = "</script><script>window.evil=1</script>"
+
+
+def history(num_metrics=10, num_steps=40):
+    return [
+        {
+            "step": 50 * t,
+            **{f"routing/m{n:02}": 10.0 ** (n % 7 - 3) * (1 + math.sin(n + t / 9)) for n in range(num_metrics)},
+        }
+        for t in range(num_steps)
+    ]
+
+
+def scenegraph(chart):
+    return vl_convert.vegalite_to_scenegraph(chart.spec(), vl_version="5.8")["scenegraph"]
+
+
+def marks(node, kind):
+    """The items of each mark of a kind, wherever it lies in the scene."""
+    if node.get("marktype") == kind:
+        yield node["items"]
+    for child in node.get("items", []):
+        yield from marks(child, kind)
+
+
+def labels(scene):
+    """The labels right of the lines, by their words."""
+    return {item["text"]: item for items in marks(scene, "text") for item in items if item.get("limit") == 140}
+
+
+def test_the_formats_are_written_where_asked(tmp_path):
+    paths = render("overview", history(), tmp_path / "new", formats=("png", "svg", "html"), title="Ten metrics")
+    assert [path.name for path in paths] == ["overview.png", "overview.svg", "overview.html"]
+    with Image.open(io.BytesIO(paths[0].read_bytes())) as image:
+        assert image.width >= 1900
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 100
+    assert "Ten metrics" in paths[1].read_text(encoding="utf-8")
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="gif"):
+        render("overview", history(), tmp_path / "new", formats=("png", "gif"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_words_of_a_run_stay_words():
+    rows = overview_table([{"step": 0, WORDS: 1.0}, {"step": 1, WORDS: 2.0}], run=WORDS)
+    text = page([Chart("overview", rows, {"title": WORDS})], title=WORDS, notes=[WORDS])
+    assert WORDS not in text
+    assert text.count("<script") == text.count("</script>") == 3
+    specs = json.loads(re.search(r'id="specs">(.*?)</script>', text, re.DOTALL)[1])
+    assert specs[0]["title"]["text"] == WORDS
+    assert specs[0]["data"]["values"][0]["run"] == WORDS
+
+
+@pytest.mark.parametrize("view", ["relative", "normalised", "absolute"])
+@pytest.mark.parametrize("num_metrics", [3, 10, 25])
+def test_every_series_has_its_label_and_no_two_labels_overlap(num_metrics, view):
+    scene = scenegraph(Chart("overview", overview_table(history(num_metrics)), {"view": view}))
+    heights = sorted(item["y"] for item in labels(scene).values())
+    assert len(heights) == num_metrics
+    assert all(below - above >= 12 for above, below in pairwise(heights))
+    assert len({item["fill"] for item in labels(scene).values()}) == num_metrics
+
+
+def test_zero_and_negative_first_values_stay():
+    rows = [{"step": t, "zero": float(t), "negative": t - 5.0, "constant": 0.0} for t in range(10)]
+    scene = scenegraph(Chart("overview", overview_table(rows)))
+    assert set(labels(scene)) == {"zero  9", "negative  4", "constant  0"}
+    lines = list(marks(scene, "line"))
+    assert [len(line) for line in lines] == [10, 10, 10]
+    assert all(math.isfinite(point["y"]) for line in lines for point in line)
+
+
+def test_the_relative_view_shows_the_change_since_the_first_value():
+    rows = [{"step": 0, "a": 200.0, "b": -4.0}, {"step": 1, "a": 210.0, "b": -3.0}, {"step": 2, "a": 100.0, "b": 36.0}]
+    scene = scenegraph(Chart("overview", overview_table(rows)))
+    shown = {
+        line[0]["description"].split("metric: ")[1][0]: [shown_by(point) for point in line]
+        for line in marks(scene, "line")
+    }
+    # Within 10 % one unit is 10 %; beyond, one unit more is a factor of ten: +5 %, -50 %; +25 %, +1000 %.
+    assert shown["a"] == pytest.approx([0, 0.5, -1 - math.log10(5)])
+    assert shown["b"] == pytest.approx([0, 1 + math.log10(2.5), 3])
+
+
+def test_runs_are_told_apart_by_dash_and_metrics_by_colour():
+    table = [row for run in "ab" for row in overview_table(history(2), run)]
+    lines = list(marks(scenegraph(Chart("overview", table)), "line"))
+    looks = {(tuple(line[0]["strokeDash"]), line[0]["stroke"]) for line in lines}
+    assert len(lines) == len(looks) == 4
+    assert len({dash for dash, _ in looks}) == len({colour for _, colour in looks}) == 2
+
+
+def shown_by(point):
+    return float(re.search(r"shown: (\S+);", point["description"])[1].replace("\u2212", "-"))

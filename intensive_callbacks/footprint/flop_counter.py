@@ -66,15 +66,15 @@ class FlopCounter:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._mode = _CountingMode(self._names)
+        self._mode = _CountingMode({id(module): name for name, module in model.named_modules()})
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> Self:
         """Begin to count."""
+        # Hooks on the modules themselves would keep nn.MultiheadAttention from its fast path.
         self._handles = [
-            register_module_forward_pre_hook(lambda module, _: self._mode.enter(module)),
-            register_module_forward_hook(lambda module, *_: self._mode.leave(module), always_call=True),
+            register_module_forward_pre_hook(self._mode.enter),
+            register_module_forward_hook(self._mode.leave, always_call=True),
         ]
         self._mode.__enter__()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         return self
@@ -120,11 +120,13 @@ class FlopCounter:
                 "no FLOPs were counted: no product or convolution with a formula ran (a compiled model hides them). "
                 f"Operators that may multiply and have none: {missed}"
             )
-        by_module = dict(counts.by_module)
-        if "" in self._names.values():
-            by_module[""] = total
         return FlopCount(
-            total, dict(counts.by_operator), by_module, dict(counts.uncounted), causal_discount=counts.causal_discount
+            total,
+            by_operator=dict(counts.by_operator),
+            # A LightningModule's own forward may not be what runs.
+            by_module={**counts.by_module, "": total},
+            uncounted=dict(counts.uncounted),
+            causal_discount=counts.causal_discount,
         )
 
 
@@ -148,11 +150,13 @@ class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # the s
         """What somebody compiled stays compiled while this mode is on (torch 2.9 and later ask)."""
         return True
 
-    def enter(self, module: nn.Module) -> None:
+    def enter(self, module: nn.Module, *_: Any) -> None:
+        """A hook that says that a module begins to run."""
         if id(module) in self._names:
             self._running.append(self._names[id(module)])
 
-    def leave(self, module: nn.Module) -> None:
+    def leave(self, module: nn.Module, *_: Any) -> None:
+        """A hook that says that the innermost module is done."""
         if id(module) in self._names:
             self._running.pop()
 

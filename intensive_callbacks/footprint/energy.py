@@ -1,0 +1,72 @@
+"""Joules, as the GPU's own counter reads them; absent where there is no such counter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+__all__ = ["EnergyMeter"]
+
+
+class EnergyMeter:
+    """Energy that GPUs drew while it was on, in joules, by NVML's counter of each whole device.
+
+    The counter includes idle power and whatever else runs on the device, and moves about every 20 ms to 100 ms: measure
+    over seconds. Reading it does not synchronise; work still queued on the device is charged to the next measurement.
+
+    Args:
+        devices: GPUs to read, as torch numbers them; by default the current one.
+
+    Example:
+        >>> with EnergyMeter() as meter:
+        ...     pass
+        >>> meter.joules is None or meter.joules >= 0  # None where nothing can be measured
+        True
+    """
+
+    def __init__(self, devices: Sequence[int] | None = None) -> None:
+        if devices is None:
+            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        self._handles = _handles(devices)
+        self._start = 0.0
+        self.joules: float | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handles:
+            self.joules = self._read() - self._start
+
+    def _read(self) -> float:
+        if not self._handles:
+            return 0.0
+        import pynvml
+
+        return float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)) / 1000
+
+
+def _handles(devices: Sequence[int]) -> list[Any]:
+    """NVML's handles of these GPUs; none where NVML, or its energy counter on any of them, is missing."""
+    if not devices:
+        return []
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        # NVML does not know CUDA_VISIBLE_DEVICES; the identifier is the same to both.
+        names = [f"GPU-{torch.cuda.get_device_properties(device).uuid}" for device in devices]
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(name) for name in names]
+        for handle in handles:
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        return []
+    return handles

@@ -33,6 +33,7 @@ ONLY_ON = {"intensive/capability_density": "MMLU"}
 
 MEASURED = " measured"
 NOT_MEASURED = "not measured here"
+OFF_TASK = "it has a meaning only on"
 
 _FACTS = {
     "accuracy": "accuracy",
@@ -138,7 +139,7 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     described = card(name)
     task = ONLY_ON.get(described.key, row.task)
     if task.casefold() != row.task.casefold():
-        raise LookupError(f"it has a meaning only on {task}")
+        raise LookupError(f"{OFF_TASK} {task}")
     function, needed = _function(described)
     facts = {fact: value for fact, value in row.facts.items() if fact in needed}
     absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})

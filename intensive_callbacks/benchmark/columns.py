@@ -6,12 +6,11 @@ import inspect
 import math
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from intensive_callbacks import functional
+from intensive_callbacks import functional, metrics
 from intensive_callbacks.keys import CARDS, Card, card
 
 if TYPE_CHECKING:
@@ -161,8 +160,7 @@ def _function(described: Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
 
 
 def _why_undefined(described: Card) -> str:
-    module, _, name = str(described.metric).partition(".")
-    return str(getattr(import_module(f"intensive_callbacks.metrics.{module}"), name).undefined)
+    return str(getattr(metrics, str(described.metric).partition(".")[2]).undefined)
 
 
 def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> float:

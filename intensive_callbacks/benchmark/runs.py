@@ -11,6 +11,7 @@ from typing import Any
 from intensive_callbacks.benchmark.columns import MEASURED
 from intensive_callbacks.benchmark.row import BenchmarkRow
 from intensive_callbacks.keys import CARDS
+from intensive_callbacks.sinks.wandb import BENCHMARK_KEY, download_table
 
 MAX_BYTES = 50_000_000
 _BILLIONS = {
@@ -55,6 +56,19 @@ def load_run(path: str | Path) -> BenchmarkRow:
     if len(runs) > 1:
         raise ValueError(f"{path} holds {len(runs)} runs, name one of them: {', '.join(runs)}")
     return row_of_table(_read(files[-1]), str(files[-1]))
+
+
+def load_online_run(path: str) -> BenchmarkRow:
+    """The model of a W&B run on the server, as its final table has it.
+
+    Args:
+        path: ``entity/project/run``.
+
+    Raises:
+        FileNotFoundError: if there is no such run, or it has no final table.
+        ValueError: if the table cannot be read.
+    """
+    return row_of_table(download_table(path, BENCHMARK_KEY), path)
 
 
 def _step(file: Path) -> tuple[int, float]:

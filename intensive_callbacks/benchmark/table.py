@@ -71,12 +71,12 @@ class BenchmarkTable:
             self._sort(self._place(sort))
 
     def _place(self, name: str) -> int:
-        titles = [column.title for column in self.numbers]
-        if name not in titles:
+        titles = [column.title.casefold() for column in self.numbers]
+        if name.casefold() not in titles:
             name = card(name).symbol
-        if name not in titles:
-            raise KeyError(f"the table has no column {name!r}; it has {', '.join(titles)}")
-        return titles.index(name)
+        if name.casefold() not in titles:
+            raise KeyError(f"the table has no column {name!r}; it has {', '.join(c.title for c in self.numbers)}")
+        return titles.index(name.casefold())
 
     def _sort(self, place: int) -> None:
         sign = 1 if self.numbers[place].better == "lower" else -1

@@ -220,6 +220,18 @@ _COUPLING = (
 
 _COMPRESSION = (
     Card(
+        key="intensive/compression_ratio",
+        symbol="ECR",
+        meaning="I(input; output) / log2(parameters), by default of a classifier's own channel: H(mean p) - mean H(p)",
+        unit="bits per log2 param",
+        better="higher",
+        size="intensive",
+        source=SEED_FRAMEWORKS,
+        section="Compression",
+        metric="compression.EffectiveCompressionRatio",
+        fed_by="tap",
+    ),
+    Card(
         key="intensive/sparsity_adjusted_accuracy",
         symbol="SAA",
         meaning="accuracy·(1 - active / total parameters); 0 for every dense model",

@@ -9,5 +9,6 @@ from intensive_callbacks.functional.information import *
 from intensive_callbacks.functional.learning import *
 from intensive_callbacks.functional.representation import *
 from intensive_callbacks.functional.routing import *
+from intensive_callbacks.functional.mutual_information import *
 from intensive_callbacks.functional.scaling import *
 from intensive_callbacks.functional.thermodynamics import *

@@ -7,7 +7,9 @@ from intensive_callbacks.metrics.density import *
 from intensive_callbacks.metrics.efficiency import *
 from intensive_callbacks.metrics.information import *
 from intensive_callbacks.metrics.learning import *
+from intensive_callbacks.metrics.relevance import *
 from intensive_callbacks.metrics.representation import *
 from intensive_callbacks.metrics.routing import *
 from intensive_callbacks.metrics.scaling import *
 from intensive_callbacks.metrics.thermodynamics import *
+from intensive_callbacks.metrics.training import *

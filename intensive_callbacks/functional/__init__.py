@@ -4,6 +4,7 @@ from intensive_callbacks.functional.allocation import *
 from intensive_callbacks.functional.compression import *
 from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.density import *
+from intensive_callbacks.functional.dynamics import *
 from intensive_callbacks.functional.efficiency import *
 from intensive_callbacks.functional.information import *
 from intensive_callbacks.functional.learning import *

@@ -4,6 +4,7 @@ from intensive_callbacks.metrics.allocation import *
 from intensive_callbacks.metrics.compression import *
 from intensive_callbacks.metrics.coupling import *
 from intensive_callbacks.metrics.density import *
+from intensive_callbacks.metrics.dynamics import *
 from intensive_callbacks.metrics.efficiency import *
 from intensive_callbacks.metrics.information import *
 from intensive_callbacks.metrics.learning import *

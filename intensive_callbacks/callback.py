@@ -133,7 +133,8 @@ class IntensiveMetricsCallback(Callback):
         if self._restored is not None:
             self.monitor.load_state_dict(self._restored)
             self._restored = None
-        self.monitor.start(trainer.global_step, has_validation=trainer.enable_validation)
+        self.monitor.gatherer.has_validation = trainer.enable_validation
+        self.monitor.attach()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the untrained model's routing out of the windows."""
@@ -151,14 +152,14 @@ class IntensiveMetricsCallback(Callback):
                 "Log it with self.log, name another key, or pass accuracy=None"
             )
         value = float(as_fraction(f"the metric {self.accuracy!r}", float(known[self.accuracy])))
-        if self.measures_baseline:
+        if self.measures_baseline and "random_baseline" not in self._running.facts:
             self._running.measured_baseline(value)
 
     # Training.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what a learning rate finder or the like has run before."""
-        self._running.gatherer.forget()
+        """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
+        self._running.begin_training(trainer.global_step)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """A batch comes."""

@@ -139,11 +139,10 @@ class Monitor:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    def start(self, step: int, *, has_validation: bool) -> None:
-        """Watch from this optimizer step on; ``has_validation`` says where ``intensive/`` values are to come from."""
+    def begin_training(self, step: int) -> None:
+        """Count from this optimizer step on, and forget what has run before."""
         self._step = step
-        self.gatherer.has_validation = has_validation
-        self.attach()
+        self.gatherer.forget()
 
     def measured_baseline(self, accuracy: float) -> None:
         """Take the untrained model's accuracy for that of chance."""
@@ -153,7 +152,8 @@ class Monitor:
     def observe(self, batch: Any) -> None:
         """Call it with every training batch, before its forward pass."""
         with self.guard("observing a batch"):
-            self.gatherer.observe(batch, sampling=self.every_step or self.is_due(self._step + self._increment))
+            feeds_a_value = self.is_due(self._step + self._increment) or not self._baseline_given
+            self.gatherer.observe(batch, sampling=self.every_step or feeds_a_value)
 
     @contextmanager
     def validation(self) -> Iterator[None]:

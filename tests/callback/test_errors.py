@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from callback.runs import LogCalls, Recorder, fit
-from digits import DigitsClassifier
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
+from callback.runs import LogCalls, Recorder, fit
+from digits import DigitsClassifier
 from intensive_callbacks import ConfigurationEntropyScore, IntensiveMetricsCallback, Tap
 
 P3 = "intensive/p3_score"

@@ -70,7 +70,7 @@ class Gathered:
                 reduction: Any = metric._reductions[name]  # noqa: SLF001 - ditto
                 collected = self.samples[f"{group}/{name}"]
                 setattr(metric, name, [collected] if isinstance(state, list) else reduction(collected))
-        metric.sync_on_compute = False
+        metric._to_sync = False  # noqa: SLF001 - ditto
 
     def reduce(self) -> Gathered:
         """The same over all processes."""

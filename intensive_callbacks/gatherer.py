@@ -48,6 +48,7 @@ class Gatherer:
         self._new: dict[str, int | Tensor] = {"examples": 0, "tokens": 0}
         self._cost = {"flops": 0, "positions": 0}
         self._flops: FlopCounter | None = None
+        self._flops_error: Exception | None = None
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
@@ -80,7 +81,7 @@ class Gatherer:
             self._new["tokens"] = self._new["tokens"] + tokens
         if not self._cost["positions"]:
             self._cost["positions"] = batches.num_positions(batch) or batches.num_examples(batch)
-            if can_count_passively(self.model):
+            if self._cost["positions"] and can_count_passively(self.model):
                 self._flops = FlopCounter(self.model).start()
 
     def _model_ended(self, *_: object) -> None:
@@ -92,7 +93,10 @@ class Gatherer:
         if self._flops is not None:
             counter, self._flops = self._flops, None
             counter.stop()
-            self._cost["flops"] = counter.result().total
+            try:
+                self._cost["flops"] = counter.result().total
+            except ValueError as error:  # this runs inside the model's forward; it is told when values are logged
+                self._flops_error = error
 
     def begin_backward(self) -> None:
         """What the hooks hear from here on is recomputation."""
@@ -137,6 +141,8 @@ class Gatherer:
         here = Gathered()
         here.sums |= {f"new/{name}": value for name, value in scalars(**self._new).items()}
         here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost).items()}
+        if self._flops_error is not None:
+            here.failed["counting the FLOPs"], self._flops_error = self._flops_error, None
         here.add_accuracy(accuracy, num_examples)
         if training:
             here.add_window("training", self._read())

@@ -31,7 +31,7 @@ class Selected:
         """A fresh metric from the facts, or the user's own, emptied."""
         if self.metric is not None:
             self.metric.reset()
-            self.metric.sync_on_compute = False  # what it is fed is reduced already
+            self.metric._to_sync = False  # noqa: SLF001 - what it is fed is reduced already
             return self.metric
         chosen = {name: facts[name] for name in required_facts(self.card)}
         metric: Metric = metric_class(self.card)(**chosen, sync_on_compute=False)

@@ -32,7 +32,8 @@ def routing_values(selected: Selected, window: Window, facts: Mapping[str, float
         metric.merge_state(
             {state: torch.stack([window[name][state] for name in names]) for state in metric.metric_state}
         )
-        layers.update(zip(names, metric.compute().unbind(), strict=True))
+        # torchmetrics squeezes what has one element.
+        layers.update(zip(names, metric.compute().reshape(len(names)).unbind(), strict=True))
     key, better = selected.card.key, selected.card.better
     stacked = torch.stack(list(layers.values()))
     values = {key: stacked.nanmean()}

@@ -1,0 +1,46 @@
+"""One fused reduction: the same values on any number of processes, and no process waits for ever."""
+
+import pytest
+from distributed import workers
+
+
+def test_sums_samples_and_failures(tmp_path):
+    for values, failed in workers.spawn(3, tmp_path, workers.reduce_something):
+        assert values["a/load"] == [1 + 2 + 3, 3 * 2**40]
+        assert values["b/entropy"] == pytest.approx(0.3)
+        assert values["c/rows"] == [[0, 1], [0, 1], [2, 3]]  # none of process 0, one of 1, two of 2
+        assert failed == {"b"}
+
+
+def test_a_mismatch_is_an_error_on_every_process(tmp_path):
+    messages = workers.spawn(2, tmp_path, workers.reduce_different_things)
+    assert messages[0] == messages[1]
+    assert "process 0: ['a/load: sum of (3,)" in messages[0]
+    assert "process 1: ['a/load: sum of (4,)" in messages[0]
+
+
+def test_three_collectives_for_25_metrics_of_60_layers(tmp_path):
+    assert workers.spawn(2, tmp_path, workers.reduce_much) == [3, 3]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return workers.spawn(1, tmp_path_factory.mktemp("alone"), workers.watch, False)[0][0]
+
+
+@pytest.mark.parametrize(("world_size", "without_data"), [(2, False), (2, True), (4, False), (4, True)])
+def test_values_are_those_of_one_process(tmp_path, alone, world_size, without_data):
+    for rows, num_collectives in workers.spawn(world_size, tmp_path, workers.watch, without_data):
+        for row, expected in zip(rows, alone, strict=True):
+            assert row.keys() == expected.keys()
+            assert row == pytest.approx(expected, rel=1e-9, nan_ok=True)
+        assert num_collectives == 2 * 2  # two logging steps, with nothing sampled
+
+
+def test_a_fault_on_one_process_is_a_warning_on_all(tmp_path):
+    results = workers.spawn(2, tmp_path, workers.watch_with_a_fault)
+    for rank, (values, warned) in enumerate(results):
+        assert "intensive/config_entropy" not in values
+        assert values["intensive/p3_score"] > 0
+        (message,) = warned
+        assert ("only here" if rank == 1 else "another process") in message

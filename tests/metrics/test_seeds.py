@@ -299,6 +299,7 @@ def test_informations_of_a_classifier_of_digits():
     assert useless < -3
 
 
+@pytest.mark.slow
 def test_companions_are_those_of_all_processes(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from intensive_callbacks import dashboards, keys
+from pages import metrics_table
 
 ROOT = Path(__file__).parents[1]
+METRICS_PAGE = "intensive_callbacks/metrics/README.md"
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -27,9 +29,14 @@ def readme() -> str:
     return between(text, "keys", keys.markdown_table())
 
 
+def metrics_page() -> str:
+    """The metrics' page with the table of their cards."""
+    return between((ROOT / METRICS_PAGE).read_text(), "cards", metrics_table())
+
+
 def generated() -> dict[str, str]:
     """The text of every generated file by its path."""
-    return {"README.md": readme(), **dashboards.generated()}
+    return {"README.md": readme(), METRICS_PAGE: metrics_page(), **dashboards.generated()}
 
 
 if __name__ == "__main__":

@@ -92,18 +92,23 @@ def query_content_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
         >>> query_content_coupling(relevance, 64 + 336 * relevance)
         tensor(1., dtype=torch.float64)
     """
-    x, y, finite = finite_pairs(relevance.flatten(), token_budgets.flatten())
-    count = finite.sum().to(x.dtype)
-    # Around their means nothing cancels in the sums of squares.
-    x, y = (torch.where(finite, sample - sample.sum() / count, torch.nan) for sample in (x, y))
-    return correlation_of_moments(pair_moments(x, y))
+    return correlation_of_moments(central_moments(relevance.flatten(), token_budgets.flatten()))
 
 
-def fisher_z(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Fisher's z of the correlations of images ``[B, 6]``, summed with the weights n - 3 that its variance gives.
+def central_moments(x: Tensor, y: Tensor) -> Tensor:
+    """:func:`pair_moments` around the means of each row, where nothing cancels in the sums of squares."""
+    x, y, finite = finite_pairs(x, y)
+    count = finite.sum(-1, keepdim=True)
+    x, y = (torch.where(finite, side - side.sum(-1, keepdim=True) / count, torch.nan) for side in (x, y))
+    return pair_moments(x, y)
+
+
+def fisher_z(relevance: Tensor, token_budgets: Tensor) -> tuple[Tensor, Tensor]:
+    """Fisher's z of the correlations of images ``[B, P]``, summed with the weights n - 3 that its variance gives.
 
     Returns both sums; images with fewer than four pairs or with a constant input count nothing.
     """
+    moments = central_moments(relevance, token_budgets)
     z = correlation_of_moments(moments).atanh()
     counts = (moments[..., 0] > 3) & ~z.isnan()
     weight = torch.where(counts, moments[..., 0] - 3.0, 0.0)
@@ -135,7 +140,7 @@ def per_image_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
         >>> per_image_coupling(relevance, tokens), query_content_coupling(relevance, tokens)
         (tensor(-0.4000, dtype=torch.float64), tensor(0.9333, dtype=torch.float64))
     """
-    z, weight = fisher_z(pair_moments(relevance, token_budgets))
+    z, weight = fisher_z(relevance, token_budgets)
     return (z / weight).tanh()
 
 

@@ -64,12 +64,13 @@ def intelligence_density(
     gigabytes = require_positive("num_bytes", num_bytes) / 1e9
     if require_positive("base", base) == 1:
         raise ValueError("base must not be 1, which is the base of no logarithm; use e for nats, 2 for bits")
-    error = 1.0 - as_fraction("accuracy", accuracy)
+    fraction = as_fraction("accuracy", accuracy)
     if num_examples is not None:
-        error = torch.where(error == 0, 0.5 / (as_float64(num_examples) + 1.0), error)
+        fraction = torch.where(fraction == 1, 1.0 - 0.5 / (as_float64(num_examples) + 1.0), fraction)
+    nats = -(-fraction).log1p()
     if chance_corrected:
-        error = error / (1.0 - require_baseline(random_baseline))
-    return -error.log() / (math.log(base) * gigabytes)
+        nats = nats + math.log1p(-require_baseline(random_baseline))
+    return nats / (math.log(base) * gigabytes)
 
 
 @dataclass(frozen=True)

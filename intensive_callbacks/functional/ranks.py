@@ -26,7 +26,7 @@ def score_by_rank(samples: Tensor, scores: Tensor) -> Tensor:
     """
     ascending, order = samples.sort(dim=-1)
     repeats = torch.nn.functional.pad(ascending[..., 1:] == ascending[..., :-1], (1, 0)).flatten()
-    shared = scores.expand(samples.shape).flatten()
+    shared = scores.expand(samples.shape).clone(memory_format=torch.contiguous_format).flatten()
     tied = (repeats | repeats.roll(-1)).nonzero().squeeze(-1)
     if len(tied) > 0:
         group = (~repeats[tied]).cumsum(0) - 1

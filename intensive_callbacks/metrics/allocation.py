@@ -66,12 +66,11 @@ class QueryContentCoupling(SampleMetric):
         if relevance.dim() not in (1, 2):
             raise ValueError(f"relevance must be [P] or [B, P], got {tuple(relevance.shape)}; flatten the patches")
         relevance, token_budgets = relevance.detach().to(self.moments), token_budgets.detach().to(self.moments)
-        moments = allocation.pair_moments(relevance, token_budgets).reshape(-1, 6)
-        weighted_z, z_weight = allocation.fisher_z(moments)
+        weighted_z, z_weight = allocation.fisher_z(relevance, token_budgets)
         regret = allocation.allocation_regret(relevance, token_budgets).reshape(-1)
-        self.moments += moments.sum(0)
-        self.weighted_z += weighted_z
-        self.z_weight += z_weight
+        self.moments += allocation.pair_moments(relevance, token_budgets).reshape(-1, 6).sum(0)
+        self.weighted_z += weighted_z.sum()
+        self.z_weight += z_weight.sum()
         self.regret_bits += regret.nansum()
         self.num_images += (~regret.isnan()).sum()
         self.keep(torch.stack([relevance.flatten(), token_budgets.flatten()], dim=-1))

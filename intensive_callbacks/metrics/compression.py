@@ -199,8 +199,8 @@ class EffectiveCompressionRatio(SampleMetric):
             return rows.new_tensor(torch.nan)
         inputs, outputs = torch.split(rows, list(self.num_features or ()), dim=1)
         if self.noise:
-            # Its own generator: what is measured must not move the one that training draws from.
-            drawn = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+            # Its own generator, which training does not feel, and a seed that data are not likely to be drawn with.
+            drawn = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(20_150_131)).to(outputs)
             outputs = outputs + self.noise * outputs.std(0) * drawn
         return _OF_SAMPLES[self.estimator](inputs, outputs).to(rows.device)
 

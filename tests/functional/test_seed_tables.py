@@ -52,7 +52,7 @@ def test_value(row):
 
 
 def test_values_that_depend_on_a_rounded_input_lie_within_its_rounding():
-    """A score is printed to 0.01 points and a size to 0.01 GB: half of either moves the density past what is printed."""
+    """A score is printed to 0.01 points and a size to 0.01 GB: half of that moves the density."""
     for row in VALUES:
         if row["flag"] != "rounded_inputs":
             continue

@@ -1,6 +1,7 @@
 """One fused reduction: the same values on any number of processes, and no process waits for ever."""
 
 import pytest
+
 from distributed import workers
 
 

@@ -138,8 +138,7 @@ def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
-    r"""Transfer entropy between continuous series, with a history of one step, as if they were Gaussian, in bits a
-    step.
+    r"""Transfer entropy between continuous series as if Gaussian, with a history of one step, in bits per step.
 
     .. math:: TE = \frac12 \log_2 \frac{|\mathrm{cov}(Y_{t+1} \mid Y_t)|}{|\mathrm{cov}(Y_{t+1} \mid Y_t, X_t)|}
 

@@ -134,7 +134,7 @@ def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tenso
         raise ValueError(f"need [..., T, p] and [..., T, q], got {tuple(first.shape)} and {tuple(second.shape)}")
     one, other = as_float64(first.detach()), as_float64(second.detach())
     steps = torch.cat([one[..., :-1, :], other[..., :-1, :], other[..., 1:, :]], dim=-1).flatten(0, -2)
-    return steps.T @ steps, steps.sum(0), torch.tensor(len(steps), device=steps.device)
+    return steps.T @ steps, steps.sum(0), torch.full((), len(steps), device=steps.device)
 
 
 def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from intensive_callbacks.functional.density import *
 from intensive_callbacks.functional.dynamics import *
 from intensive_callbacks.functional.efficiency import *
 from intensive_callbacks.functional.information import *
+from intensive_callbacks.functional.intensivity import *
 from intensive_callbacks.functional.learning import *
 from intensive_callbacks.functional.mutual_information import *
 from intensive_callbacks.functional.relevance import *

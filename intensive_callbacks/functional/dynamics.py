@@ -134,12 +134,11 @@ def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tenso
         raise ValueError(f"need [..., T, p] and [..., T, q], got {tuple(first.shape)} and {tuple(second.shape)}")
     one, other = as_float64(first.detach()), as_float64(second.detach())
     steps = torch.cat([one[..., :-1, :], other[..., :-1, :], other[..., 1:, :]], dim=-1).flatten(0, -2)
-    return steps.T @ steps, steps.sum(0), torch.tensor(len(steps), device=steps.device)
+    return steps.T @ steps, steps.sum(0), torch.full((), len(steps), device=steps.device)
 
 
 def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
-    r"""Transfer entropy between continuous series, with a history of one step, as if they were Gaussian, in bits a
-    step.
+    r"""Transfer entropy between continuous series as if Gaussian, with a history of one step, in bits per step.
 
     .. math:: TE = \frac12 \log_2 \frac{|\mathrm{cov}(Y_{t+1} \mid Y_t)|}{|\mathrm{cov}(Y_{t+1} \mid Y_t, X_t)|}
 

@@ -87,7 +87,7 @@ def effective_dimensionality(features: Tensor, *, per_token: bool = False) -> Te
         tensor(2., dtype=torch.float64)
     """
     samples = as_float64(features).flatten(0, -2)
-    num = torch.tensor(samples.shape[0], device=samples.device)
+    num = torch.full((), samples.shape[0], device=samples.device)
     rank = effective_rank(covariance(samples.T @ samples, samples.sum(0), num))
     return rank / features.shape[-2] if per_token else rank
 

@@ -104,8 +104,7 @@ class _LaggedMoments(IntensiveMetric):
 
 
 class GaussianTransferEntropy(_LaggedMoments):
-    r"""Transfer entropy between continuous series, with a history of one step, as if they were Gaussian, in bits a
-    step.
+    r"""Transfer entropy between continuous series as if Gaussian, with a history of one step, in bits per step.
 
     .. math:: TE = \frac12 \log_2 \frac{|\mathrm{cov}(Y_{t+1} \mid Y_t)|}{|\mathrm{cov}(Y_{t+1} \mid Y_t, X_t)|}
 

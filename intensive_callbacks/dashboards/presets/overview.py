@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intensive_callbacks.dashboards.presets.parts import PALETTE, card_lookup, field, preset
+from intensive_callbacks.dashboards.presets.parts import PALETTE, caption, card_lookup, field, preset
 
 VIEWS = ("relative", "normalised", "absolute")
 _LABELS = 170  # pixels at the right for the column of labels
@@ -45,7 +45,7 @@ def overview() -> dict[str, Any]:
             }
         ],
         transform=[*_read(), *_scale()],
-        layer=[_subtitle(), _lines(), _points(), _connectors(), _labels()],
+        layer=[caption(_SUBTITLE), _lines(), _points(), _connectors(), _labels()],
         encoding={
             "color": {"field": "metric", "type": "nominal", "scale": {"range": PALETTE}, "legend": None},
             "y": {
@@ -107,14 +107,6 @@ def _faded(shown: float) -> dict[str, Any]:
     return {
         "condition": {"test": {"and": [{"param": "isolated"}, {"param": "run"}]}, "value": shown},
         "value": 0.06,
-    }
-
-
-def _subtitle() -> dict[str, Any]:
-    return {
-        "data": {"values": [{}]},
-        "mark": {"type": "text", "align": "left", "fontSize": 12, "text": {"expr": _SUBTITLE}},
-        "encoding": {"x": {"value": 0}, "y": {"value": -12}, "color": {"value": "#666"}},
     }
 
 

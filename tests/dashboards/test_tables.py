@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intensive_callbacks.dashboards.history import decimate, overview_is_due, overview_table
+from intensive_callbacks.dashboards.tables import decimate, overview_is_due, overview_table
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=300), st.integers(1, 60))

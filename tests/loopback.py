@@ -82,7 +82,7 @@ class Loopback:
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
 
     def on_ArtifactType(self, _):
-        return {"project": {"artifactType": {"name": "run_table"}}}
+        return {"project": {"artifact": None, "artifactType": {"name": "run_table"}}}
 
     def on_CreateArtifact(self, variables):
         self.artifacts.append(variables)
@@ -123,7 +123,9 @@ class Loopback:
         return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
 
     def on_CreateCustomChart(self, variables):
-        name = f"{variables['entity']}/{variables['name']}"
+        name = f"{variables['entity']}/{variables['chartName']}"
+        if name in self.charts:
+            return 409
         self.charts[name] = variables
         return {"createCustomChart": {"chart": {"id": name}}}
 
@@ -177,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             status = loopback.refuse[name]
             return self._send(status, {"errors": [{"message": f"refused with {status}"}]})
         data = loopback.answer(name, variables)
+        if data == 409:
+            return self._send(409, {"errors": [{"message": "conflict"}]})
         if data is None:
             # Not a 5xx: wandb would try that again and again.
             return self._send(400, {"errors": [{"message": f"{name} is not known here"}]})

@@ -101,7 +101,9 @@ def _create(api: Api, entity: str, name: str) -> bool:
             spec=load(name),
         )
     except Exception as error:  # noqa: BLE001  # as above
-        if "409" in str(error) or "already exists" in str(error).lower():
+        # wandb's service answers with http_status, its older transport with status_code.
+        response = getattr(error, "response", None)
+        if 409 in (getattr(response, "http_status", None), getattr(response, "status_code", None)):
             return False
         raise PublishError(f"W&B refused the chart {name} for {entity}: {_line(error)}") from None
     return True

@@ -82,8 +82,9 @@ def _scale() -> list[dict[str, Any]]:
     }
     extent = [{"op": "min", "field": "value", "as": "low"}, {"op": "max", "field": "value", "as": "high"}]
     size = [{"op": "max", "field": "size", "as": "largest"}]
-    # A series that begins at zero has no relative change: it is shown against its own largest value instead.
-    reference = "datum.first != 0 ? abs(datum.first) : datum.largest || 1"
+    # A series that begins at zero, or at next to nothing, has no telling relative change: it is shown against its own
+    # largest value instead.
+    reference = "abs(datum.first) * 1000 > datum.largest ? abs(datum.first) : datum.largest || 1"
     return [
         first,
         {"calculate": "abs(datum.value)", "as": "size"},

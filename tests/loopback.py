@@ -42,27 +42,27 @@ class Loopback:
 
     def answer(self, name, variables):
         """The data that answers a GraphQL operation, or ``None`` for one that is not known."""
-        known = getattr(self, f"on_{name}", None)
+        known = getattr(self, "on_" + re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
         try:
             return known(variables) if known else None
         except (KeyError, TypeError) as error:
             self.misunderstood.append((name, repr(error), variables))
             return None
 
-    def on_Viewer(self, _):
+    def on_viewer(self, _):
         viewer = {"id": "u", "entity": "e", "username": "e", "flags": "{}", "teams": {"edges": []}, "apiKeys": None}
         return {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
 
-    def on_ServerFeaturesQuery(self, _):
+    def on_server_features_query(self, _):
         return {"serverInfo": {"features": []}}
 
-    def on_OrganizationCoreWeaveOrganizationID(self, _):
+    def on_organization_core_weave_organization_id(self, _):
         return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
 
-    def on_RunResumeStatus(self, _):
+    def on_run_resume_status(self, _):
         return {"model": None}
 
-    def on_UpsertBucket(self, variables):
+    def on_upsert_bucket(self, variables):
         self.config |= json.loads(variables.get("config") or "{}")
         project = {"id": "p", "name": variables.get("project") or "p", "entity": {"id": "e", "name": "e"}}
         bucket = {
@@ -77,14 +77,14 @@ class Loopback:
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
-    def on_CreateRunFiles(self, variables):
+    def on_create_run_files(self, variables):
         files = [{"name": name, "uploadUrl": f"{self.url}/storage/{name}"} for name in variables["files"]]
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
 
-    def on_ArtifactType(self, _):
+    def on_artifact_type(self, _):
         return {"project": {"artifact": None, "artifactType": {"name": "run_table"}}}
 
-    def on_CreateArtifact(self, variables):
+    def on_create_artifact(self, variables):
         self.artifacts.append(variables)
         sequence = {"id": "s", "latestArtifact": None}
         artifact = {"id": f"a{len(self.artifacts)}", "state": "PENDING", "artifactSequence": sequence}
@@ -95,13 +95,13 @@ class Loopback:
         file |= {"id": "f", "name": "wandb_manifest.json", "displayName": "m", "uploadUrl": file["uploadUrl"]}
         return {"artifactManifest": {"id": "m", "file": file}}
 
-    def on_CreateArtifactManifest(self, _):
+    def on_create_artifact_manifest(self, _):
         return {"createArtifactManifest": self._manifest()}
 
-    def on_UpdateArtifactManifest(self, _):
+    def on_update_artifact_manifest(self, _):
         return {"updateArtifactManifest": self._manifest()}
 
-    def on_CreateArtifactFiles(self, variables):
+    def on_create_artifact_files(self, variables):
         edges = [
             {
                 "node": {
@@ -119,23 +119,25 @@ class Loopback:
         ]
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def on_CommitArtifact(self, variables):
+    def on_commit_artifact(self, variables):
         return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
 
-    def on_CreateCustomChart(self, variables):
+    def on_create_custom_chart(self, variables):
         name = f"{variables['entity']}/{variables['chartName']}"
         if name in self.charts:
             return 409
         self.charts[name] = variables
         return {"createCustomChart": {"chart": {"id": name}}}
 
-    def on_Views(self, variables):
+    def on_views(self, variables):
         if variables["project"] not in self.projects:
             return {"project": None}
-        nodes = [{"id": key, "name": view["name"], "displayName": view["displayName"]} for key, view in self.views.items()]
+        nodes = [
+            {"id": key, "name": view["name"], "displayName": view["displayName"]} for key, view in self.views.items()
+        ]
         return {"project": {"allViews": {"edges": [{"node": node} for node in nodes]}}}
 
-    def on_SaveView(self, variables):
+    def on_save_view(self, variables):
         key = variables.get("id") or f"v{len(self.views)}"
         self.views[key] = variables
         return {"upsertView": {"view": {"id": key, "name": variables["name"]}}}

@@ -31,7 +31,8 @@ def charts_of(runs: Sequence[RunRecord]) -> list[Chart]:
         for row in run.tables.get(PRESETS["heatmap"].table, [])
     ]
     benchmark = _benchmark(runs, names)
-    tables = {"overview": overview, "heatmap": heatmap, "frontier": benchmark, "benchmark": benchmark}
+    scored = [row for row in benchmark if row.get(PRESETS["frontier"].fields["accuracy"]) is not None]
+    tables = {"overview": overview, "heatmap": heatmap, "frontier": scored, "benchmark": benchmark}
     return [Chart(name, rows, height=_height(name, rows)) for name, rows in tables.items() if rows]
 
 

@@ -30,8 +30,7 @@ def frontier() -> dict[str, Any]:
                 "'accuracy against ' + cost + ', logarithmic; the line joins what no cheaper model of its task reaches'"
             ),
             _steps(),
-            _points("baselines"),
-            _points("mine"),
+            _points(),
             _labels(),
         ],
         encoding={
@@ -108,14 +107,18 @@ def _steps() -> dict[str, Any]:
     }
 
 
-def _points(whose: str) -> dict[str, Any]:
-    mine = whose == "mine"
-    mark = {"type": "point", "filled": True, "opacity": 1, "size": 160 if mine else 45}
+def _points() -> dict[str, Any]:
+    def unless_mine(mine: Any, other: Any) -> dict[str, Any]:
+        return {"condition": {"test": "datum.mine", "value": mine}, "value": other}
+
     return {
-        "transform": [{"filter": "datum.mine" if mine else "!datum.mine"}],
-        "mark": {**mark, "shape": "diamond", "stroke": "#111", "strokeWidth": 1.2} if mine else mark,
+        "mark": {"type": "point", "filled": True},
         "encoding": {
-            "opacity": _faded(1.0 if mine else 0.65),
+            "size": unless_mine(160, 45),
+            "shape": unless_mine("diamond", "circle"),
+            "stroke": unless_mine("#111", "transparent"),
+            "order": {"field": "own"},
+            "opacity": _faded(0.75),
             "tooltip": [
                 {"field": "model"},
                 {"field": "accuracy", "format": ".1%"},

@@ -44,7 +44,7 @@ class Loopback:
         """The data that answers a GraphQL operation, or ``None`` for one that is not known."""
         known = getattr(self, "on_" + re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
         try:
-            return known(variables) if known else None
+            return known({**variables, **(variables.get("input") or {})}) if known else None
         except (KeyError, TypeError) as error:
             self.misunderstood.append((name, repr(error), variables))
             return None

@@ -18,7 +18,7 @@ from intensive_callbacks.dashboards.workspace import VIEW_NAME, filled
 if TYPE_CHECKING:
     from wandb import Api
 
-_SECONDS = 30
+_SECONDS = 10
 
 _FIND_VIEWS = """
 query Views($entity: String, $project: String) {

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from intensive_callbacks.dashboards.presets import PRESETS
 from intensive_callbacks.dashboards.publish import publish
-from intensive_callbacks.dashboards.tables import heatmap_table, overview_table
+from intensive_callbacks.dashboards.tables import heatmap_table, overview_is_due, overview_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wandb import Run
 
@@ -94,6 +94,37 @@ def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None
         )
     else:
         _log_chart(run, "overview", table, preset, PRESETS["overview"].fields)
+
+
+class GrowingOverview:
+    """The overview while its run goes on: logged again at every doubling of what there is to draw, 20 times at most.
+
+    W&B writes the whole chart each time and, online, waits for its server; so it is logged rarely, and no more once
+    that has failed.
+
+    Args:
+        run: the W&B run.
+        preset: the published overview preset, as :func:`log_overview` takes it.
+    """
+
+    def __init__(self, run: Run, preset: str | None = None) -> None:
+        self.run = run
+        self.preset = preset
+        self._num_logged = 0
+        self._gave_up = False
+
+    def grow(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Take note of one more logged row; log the overview if it is due.
+
+        Args:
+            rows: gives the history, and is only called when the overview is due.
+        """
+        self._num_logged += 1
+        if self._gave_up or not overview_is_due(self._num_logged):
+            return
+        self._gave_up = True
+        log_overview(self.run, rows(), self.preset)
+        self._gave_up = False
 
 
 def log_heatmap(

@@ -18,11 +18,6 @@ from intensive_callbacks.keys import CARDS
 ROOT = Path(__file__).parents[2]
 
 
-# wandb-workspaces warns of its own use of pydantic's older interface when it is imported.
-pydantic_1 = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
-
-
-@pydantic_1
 def test_the_files_are_what_the_key_cards_generate():
     files = generated()
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "dashboards").rglob("*.json")} == set(files)
@@ -77,7 +72,6 @@ def test_the_benchmark_has_the_columns_that_frontier_and_table_draw():
     assert columns - words - inputs <= drawn
 
 
-@pydantic_1
 def test_the_workspace_is_what_wandb_workspaces_understands():
     from wandb_workspaces.workspaces.internal import WorkspaceViewspec
 

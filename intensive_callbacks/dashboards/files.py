@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from intensive_callbacks.dashboards.presets import PRESETS
+from intensive_callbacks.dashboards.workspace import workspace
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 def generated() -> dict[str, str]:
-    """What ``dashboards/`` holds: the text of each file by its path from the repository's top."""
-    return {f"dashboards/{name}.json": _text(build()) for name, build in PRESETS.items()}
+    """What ``dashboards/`` holds: the text of each file by its path from the repository's top.
+
+    Building the workspace needs the extra ``workspace``.
+    """
+    contents = {**{name: preset.build() for name, preset in PRESETS.items()}, "workspace": workspace()}
+    return {f"dashboards/{name}.json": _text(content) for name, content in contents.items()}
 
 
 def load(name: str) -> dict[str, Any]:

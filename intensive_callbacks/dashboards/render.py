@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.dashboards.files import load
-from intensive_callbacks.dashboards.history import overview_table
+from intensive_callbacks.dashboards.presets import PRESETS
+from intensive_callbacks.dashboards.tables import overview_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ class Chart:
 
     def spec(self, width: int | str = _WIDTH) -> dict[str, Any]:
         """The chart as Vega-Lite, with its data."""
-        filled: dict[str, Any] = _fill(load(self.name), self.strings)
+        filled: dict[str, Any] = _fill(load(self.name), PRESETS[self.name].fields, self.strings)
         return {
             **filled,
             "data": {"name": "wandb", "values": list(self.rows)},
@@ -83,7 +84,7 @@ def render(
     chart = Chart(name, table, {"title": title} if title else {})
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(chart, folder / f"{name}.{form}", title or name) for form in formats]
+    return [write(chart, folder / f"{name}.{form}", title or name) for form in formats]
 
 
 def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
@@ -106,7 +107,8 @@ def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def _write(chart: Chart, path: Path, title: str) -> Path:
+def write(chart: Chart, path: Path, title: str) -> Path:
+    """Draw a chart into a file of the format that its suffix says."""
     import vl_convert
 
     if path.suffix == ".html":
@@ -118,12 +120,14 @@ def _write(chart: Chart, path: Path, title: str) -> Path:
     return path
 
 
-def _fill(node: Any, strings: Mapping[str, str]) -> Any:
-    """Put the strings in, as W&B's front end does; a field's column has its own name in our tables."""
+def _fill(node: Any, fields: Mapping[str, str], strings: Mapping[str, str]) -> Any:
+    """Put columns and strings in, as W&B's front end does."""
     if isinstance(node, dict):
-        return {key: _fill(value, strings) for key, value in node.items()}
+        return {key: _fill(value, fields, strings) for key, value in node.items()}
     if isinstance(node, list):
-        return [_fill(value, strings) for value in node]
+        return [_fill(value, fields, strings) for value in node]
     if not isinstance(node, str):
         return node
-    return _REFERENCE.sub(lambda match: match[2] if match[1] == "field" else strings.get(match[2], match[3]), node)
+    return _REFERENCE.sub(
+        lambda match: fields[match[2]] if match[1] == "field" else strings.get(match[2], match[3]), node
+    )

@@ -13,14 +13,15 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
-from intensive_callbacks.dashboards.history import OVERVIEW_COLUMNS, overview_table
+from intensive_callbacks.dashboards.presets import PRESETS
+from intensive_callbacks.dashboards.publish import publish
+from intensive_callbacks.dashboards.tables import heatmap_table, overview_is_due, overview_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wandb import Run
 
-OVERVIEW_KEY = "intensive_overview"
 BENCHMARK_KEY = "final_benchmark"
 
 
@@ -79,30 +80,79 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
 
 
 def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None = None) -> None:
-    """Log the overview line series, as a table and the chart that draws it.
+    """Log the overview line series: the table, and the chart that draws it.
 
     Args:
         run: the W&B run.
         rows: the history, each row a ``step`` and values by key.
         preset: the published overview preset, as ``entity/name``; without one W&B's own line series draws the table.
     """
+    table = overview_table(rows, run.name or run.id)
+    if preset is None:
+        _log_chart(
+            run, "overview", table, "wandb/lineseries/v0", {"step": "step", "lineKey": "metric", "lineVal": "value"}
+        )
+    else:
+        _log_chart(run, "overview", table, preset, PRESETS["overview"].fields)
+
+
+class GrowingOverview:
+    """The overview while its run goes on: logged again at every doubling of what there is to draw, 20 times at most.
+
+    W&B writes the whole chart each time and, online, waits for its server; so it is logged rarely, and no more once
+    that has failed.
+
+    Args:
+        run: the W&B run.
+        preset: the published overview preset, as :func:`log_overview` takes it.
+    """
+
+    def __init__(self, run: Run, preset: str | None = None) -> None:
+        self.run = run
+        self.preset = preset
+        self._num_logged = 0
+        self._gave_up = False
+
+    def grow(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Take note of one more logged row; log the overview if it is due.
+
+        Args:
+            rows: gives the history, and is only called when the overview is due.
+        """
+        self._num_logged += 1
+        if self._gave_up or not overview_is_due(self._num_logged):
+            return
+        self._gave_up = True
+        log_overview(self.run, rows(), self.preset)
+        self._gave_up = False
+
+
+def log_heatmap(
+    run: Run, snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], preset: str | None = None
+) -> None:
+    """Log which experts each layer used: the table, and with the published preset the chart that draws it.
+
+    Args:
+        run: the W&B run.
+        snapshots: moments of training as (step, load of each expert by layer's name).
+        preset: the published heatmap preset, as ``entity/name``; W&B has none of its own that fits.
+    """
+    table = heatmap_table(snapshots, run.name or run.id)
+    _log_chart(run, "heatmap", table, preset, PRESETS["heatmap"].fields)
+
+
+def _log_chart(run: Run, name: str, rows: list[dict[str, Any]], preset: str | None, fields: Mapping[str, str]) -> None:
     import wandb
 
-    name = run.name or run.id
-    data = [[row[column] for column in OVERVIEW_COLUMNS] for row in overview_table(rows, name)]
-    if not data:
+    if not rows:
         return
+    key = PRESETS[name].table
+    table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
     if preset is None:
-        preset, fields = "wandb/lineseries/v0", {"step": "step", "lineKey": "metric", "lineVal": "value"}
-    else:
-        fields = {column: column for column in OVERVIEW_COLUMNS}
-    chart = wandb.plot_table(
-        vega_spec_name=preset,
-        data_table=wandb.Table(columns=list(OVERVIEW_COLUMNS), data=data),
-        fields=fields,
-        string_fields={"title": "Intensive metrics", "xname": "step"},
-    )
-    run.log({OVERVIEW_KEY: chart})
+        run.log({key: table})
+        return
+    chart = wandb.plot_table(preset, table, dict(fields), {"title": PRESETS[name].title, "xname": "step"})
+    run.log({key.removesuffix("_table"): chart})  # wandb adds the suffix to the table's key
 
 
 def log_table(run: Run, table: TableLike, key: str = BENCHMARK_KEY) -> None:
@@ -111,6 +161,18 @@ def log_table(run: Run, table: TableLike, key: str = BENCHMARK_KEY) -> None:
 
     data = [[_cell(value) for value in row] for row in table.rows()]
     run.log({key: wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)})
+
+
+def publish_dashboard(run: Run, prefix: str = "") -> dict[str, str]:
+    """Publish charts and workspace view to an online run's project.
+
+    Returns:
+        The presets for :func:`log_overview` and :func:`log_heatmap`, by name; nothing for an offline run.
+
+    Raises:
+        PublishError: if W&B cannot be reached or refuses.
+    """
+    return {} if run.offline else publish(run.entity, run.project, prefix).presets
 
 
 def sync_command(run: Run) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from intensive_callbacks.dashboards import Chart, overview_table, page, render
+from intensive_callbacks.dashboards import Chart, heatmap_table, overview_table, page, render
 
 WORDS = "</script><script>window.evil=1</script>"
 
@@ -102,6 +102,55 @@ def test_runs_are_told_apart_by_dash_and_metrics_by_colour():
     looks = {(tuple(line[0]["strokeDash"]), line[0]["stroke"]) for line in lines}
     assert len(lines) == len(looks) == 4
     assert len({dash for dash, _ in looks}) == len({colour for _, colour in looks}) == 2
+
+
+def test_the_frontier_joins_what_no_cheaper_model_reaches():
+    amounts = {"A": (1.0, 0.5), "B": (2.0, 0.4), "C": (3.0, 0.7), "D": (3.0, 0.6), "E": (9.0, 0.7)}
+    rows = [benchmark_row(model, params, accuracy) for model, (params, accuracy) in amounts.items()]
+    rows += [*rows, benchmark_row("mine", 0.5, 0.3, source="this run")]  # a second run brings the same published rows
+    scene = scenegraph(Chart("frontier", rows))
+    (line,) = marks(scene, "line")
+    assert [round(float(word(point, "accuracy")[:-1])) for point in line] == [30, 50, 70]
+    symbols = [item for items in marks(scene, "symbol") for item in items if "accuracy" in item.get("description", "")]
+    assert sorted(word(item, "model") for item in symbols) == ["A", "B", "C", "D", "E", "mine"]
+
+
+def test_the_frontier_is_drawn_over_each_cost():
+    rows = [benchmark_row("A", 1.0, 0.5), benchmark_row("B", 2.0, 0.4)]
+    for cost in ("active params", "total params", "FLOPs", "bytes"):
+        scene = scenegraph(Chart("frontier", rows, {"cost": cost}))
+        assert (
+            len([item for items in marks(scene, "symbol") for item in items if "model" in item.get("description", "")])
+            == 2
+        )
+
+
+def test_the_table_writes_values_dashes_and_the_best():
+    rows = [benchmark_row("A", 1.0, 0.5, best="accuracy"), benchmark_row("B", 2.0, None)]
+    cells = [item for items in marks(scenegraph(Chart("benchmark", rows)), "text") for item in items]
+    words = {item["text"]: item["fill"] for item in cells if isinstance(item.get("text"), str)}
+    assert {"A", "B", "50.0%", "1B", "2B", "\u2014", "task · protocol"} <= set(words)
+    assert words["50.0%"] == "#0a6b2d"
+    assert words["1B"] == "#222"
+
+
+def test_the_heatmap_shows_the_last_moment_with_dead_experts_in_black():
+    snapshots = [(0, {"a": [1, 1], "b": [1, 1]}), (9, {"a": [3, 1], "b": [0, 4]})]
+    scene = scenegraph(Chart("heatmap", heatmap_table(snapshots)))
+    (cells,) = [items for items in marks(scene, "rect") if "load" in items[0].get("description", "")]
+    assert [word(cell, "load, 1 is even") for cell in cells] == ["1.5", "0.5", "0", "2"]
+    assert [cell["fill"] for cell in cells].count("#111") == 1
+
+
+def benchmark_row(model, params, accuracy, source="paper", best=""):
+    amounts = dict.fromkeys(("active params (B)", "total params (B)", "FLOPs (GFLOP)", "weights (GB)"), params)
+    words = {"model": model, "task": "task", "protocol": "protocol", "source": source, "best in": best}
+    return {**words, **amounts, "accuracy (fraction)": accuracy}
+
+
+def word(item, title):
+    """What a mark's description says under a title."""
+    return dict(part.split(": ", 1) for part in item["description"].split("; ") if ": " in part)[title]
 
 
 def shown_by(point):

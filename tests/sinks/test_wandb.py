@@ -86,6 +86,34 @@ def test_the_line_to_sync_names_the_runs_folder(offline):
     assert Path(command.removeprefix("wandb sync ")).is_dir()
 
 
+def test_the_growing_overview_is_logged_at_each_doubling(monkeypatch):
+    logged = []
+    monkeypatch.setattr(sink, "log_overview", lambda run, rows, preset: logged.append((run, len(rows), preset)))
+    overview, rows = sink.GrowingOverview("run", "team/preset"), []
+    for step in range(100):
+        rows.append({"step": step})
+        overview.grow(lambda: rows)
+    assert logged == [("run", 16, "team/preset"), ("run", 32, "team/preset"), ("run", 64, "team/preset")]
+
+
+def test_the_growing_overview_gives_up_once_it_has_failed(monkeypatch):
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        raise ConnectionError
+
+    monkeypatch.setattr(sink, "log_overview", fail)
+    overview = sink.GrowingOverview("run")
+    for _ in range(15):
+        overview.grow(list)
+    with pytest.raises(ConnectionError):
+        overview.grow(list)
+    for _ in range(100):
+        overview.grow(list)
+    assert calls == [1]
+
+
 def test_only_a_real_run_is_taken_for_one(offline):
     from pytorch_lightning.loggers import CSVLogger, WandbLogger
     from pytorch_lightning.loggers.logger import DummyLogger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intensive_callbacks.dashboards.presets.parts import PALETTE, card_lookup, field, preset
+from intensive_callbacks.dashboards.presets.parts import PALETTE, caption, card_lookup, field, preset
 
 VIEWS = ("relative", "normalised", "absolute")
 _LABELS = 170  # pixels at the right for the column of labels
@@ -45,7 +45,7 @@ def overview() -> dict[str, Any]:
             }
         ],
         transform=[*_read(), *_scale()],
-        layer=[_subtitle(), _lines(), _points(), _connectors(), _labels()],
+        layer=[caption(_SUBTITLE), _lines(), _points(), _connectors(), _labels()],
         encoding={
             "color": {"field": "metric", "type": "nominal", "scale": {"range": PALETTE}, "legend": None},
             "y": {
@@ -82,8 +82,9 @@ def _scale() -> list[dict[str, Any]]:
     }
     extent = [{"op": "min", "field": "value", "as": "low"}, {"op": "max", "field": "value", "as": "high"}]
     size = [{"op": "max", "field": "size", "as": "largest"}]
-    # A series that begins at zero has no relative change: it is shown against its own largest value instead.
-    reference = "datum.first != 0 ? abs(datum.first) : datum.largest || 1"
+    # A series that begins at zero, or at next to nothing, has no telling relative change: it is shown against its own
+    # largest value instead.
+    reference = "abs(datum.first) * 1000 > datum.largest ? abs(datum.first) : datum.largest || 1"
     return [
         first,
         {"calculate": "abs(datum.value)", "as": "size"},
@@ -107,14 +108,6 @@ def _faded(shown: float) -> dict[str, Any]:
     return {
         "condition": {"test": {"and": [{"param": "isolated"}, {"param": "run"}]}, "value": shown},
         "value": 0.06,
-    }
-
-
-def _subtitle() -> dict[str, Any]:
-    return {
-        "data": {"values": [{}]},
-        "mark": {"type": "text", "align": "left", "fontSize": 12, "text": {"expr": _SUBTITLE}},
-        "encoding": {"x": {"value": 0}, "y": {"value": -12}, "color": {"value": "#666"}},
     }
 
 

@@ -37,6 +37,15 @@ def preset(*, title: str, **parts: Any) -> dict[str, Any]:
     }
 
 
+def caption(expression: str) -> dict[str, Any]:
+    """A layer with one line of words above the chart, which may depend on what its reader chose."""
+    return {
+        "data": {"values": [{}]},
+        "mark": {"type": "text", "align": "left", "fontSize": 12, "text": {"expr": expression}},
+        "encoding": {"x": {"value": 0}, "y": {"value": -12}, "color": {"value": "#666"}},
+    }
+
+
 def card_lookup(column: str) -> list[dict[str, Any]]:
     """Symbol, unit and meaning of the keys in a column; a key without a card stands for itself."""
     cards = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intensive_callbacks.dashboards.history import decimate, overview_is_due, overview_table
+from intensive_callbacks.dashboards.tables import decimate, heatmap_table, overview_is_due, overview_table
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=300), st.integers(1, 60))
@@ -56,3 +56,24 @@ def test_the_overview_is_logged_at_most_twenty_times_however_long_the_run():
     assert due[0] == 4
     assert len(due) + 1 <= 20
     assert not any(overview_is_due(rows) for rows in (0, 1, 15, 17, 24, 1000, 100_000))
+
+
+def test_a_heatmap_too_large_loses_moments_first_and_never_the_ends():
+    snapshots = [(step, {f"layer {n}": [1] * 8 for n in range(4)}) for step in range(100)]
+    rows = heatmap_table(snapshots, max_rows=10 * 32)
+    steps = sorted({row["step"] for row in rows})
+    assert len(rows) == 320
+    assert (steps[0], steps[-1], len(steps)) == (0, 99, 10)
+
+
+def test_a_single_moment_too_large_loses_layers():
+    rows = heatmap_table([(0, {f"layer {n}": [1] * 256 for n in range(61)})])
+    layers = {row["layer"] for row in rows}
+    assert len(rows) <= 10_000
+    assert {"layer 0", "layer 60"} <= layers
+    assert len(layers) == 10_000 // 256
+
+
+def test_layers_of_different_width_and_layers_that_saw_nothing():
+    rows = heatmap_table([(5, {"a": [2, 0, 2, 0], "b": [0, 0], "c": [5]})])
+    assert [(row["layer"], row["load"]) for row in rows] == [("a", 2.0), ("a", 0.0), ("a", 2.0), ("a", 0.0), ("c", 1.0)]

@@ -1,4 +1,4 @@
-"""From a run's history to the long table that the overview draws, small enough to be drawn."""
+"""The long tables that overview and heatmap draw, small enough to be drawn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-OVERVIEW_COLUMNS = ("run", "metric", "step", "value")
 MAX_ROWS = 2000
+MAX_HEATMAP_ROWS = 10_000  # W&B draws no more rows than this
 _CONSTANTS = "baseline/"
 
 Point = tuple[float, float]
@@ -68,17 +68,61 @@ def decimate(points: Sequence[Point], limit: int) -> Sequence[Point]:
     return [points[index] for index in sorted(kept)]
 
 
-def overview_is_due(num_rows: int) -> bool:
-    """Whether the overview is logged again now that the history has this many rows.
+def heatmap_table(
+    snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], run: str = "run", max_rows: int = MAX_HEATMAP_ROWS
+) -> list[dict[str, Any]]:
+    """The router heatmap's long table: one row per step, layer and expert, in all at most ``max_rows``.
+
+    Moments are left out first, evenly and never the first or last; a model whose single moment is too large for the
+    table loses layers, evenly.
+
+    Args:
+        snapshots: moments of training as (step, load of each expert by layer's name); counts or shares.
+        run: the run's name.
+        max_rows: how many rows the table may have.
+
+    Returns:
+        Rows whose ``load`` is relative to an even share: 1 where every expert is used alike, 0 for a dead one. Layers
+        that saw no token are left out.
+
+    Example:
+        >>> heatmap_table([(100, {"layer 0": [3, 1]})], run="a")[0]
+        {'run': 'a', 'step': 100, 'layer': 'layer 0', 'expert': 0, 'load': 1.5}
+    """
+    largest = max((sum(map(len, layers.values())) for _, layers in snapshots), default=1)
+    rows = []
+    for step, layers in _evenly(snapshots, max(max_rows // largest, 1)):
+        widest = max(map(len, layers.values()), default=1)
+        for name, loads in _evenly(list(layers.items()), max(max_rows // widest, 1)):
+            total = sum(loads)
+            rows += [
+                {"run": run, "step": step, "layer": name, "expert": expert, "load": float(load * len(loads) / total)}
+                for expert, load in enumerate(loads)
+                if total > 0
+            ]
+    return rows
+
+
+def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most ``limit`` of the items at even distances; the last always, the first if there is room for two."""
+    if len(items) <= limit:
+        return list(items)
+    if limit == 1:
+        return [items[-1]]
+    return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def overview_is_due(num_logged: int) -> bool:
+    """Whether the overview is logged again, now that this many rows of values have been logged.
 
     Every doubling from 16 on: each re-logging writes the whole chart, so that this keeps both the files and the work
     per step small however long the training is (17 times in a million rows).
 
     Example:
-        >>> [num_rows for num_rows in range(100) if overview_is_due(num_rows)]
+        >>> [num_logged for num_logged in range(100) if overview_is_due(num_logged)]
         [16, 32, 64]
     """
-    return 16 <= num_rows <= 2**22 and num_rows & (num_rows - 1) == 0
+    return 16 <= num_logged <= 2**22 and num_logged & (num_logged - 1) == 0
 
 
 def _is_finite(value: Any) -> bool:

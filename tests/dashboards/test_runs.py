@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import wandb
+from typer.testing import CliRunner
+
+from intensive_callbacks.dashboards import charts_of, read_run
+from intensive_callbacks.dashboards.cli import app
+from intensive_callbacks.sinks.wandb import log_heatmap, log_overview, log_table
+
+
+class Table:
+    columns = ("model", "task", "protocol", "active params (B)", "accuracy (fraction)", "best in", "source")
+
+    def rows(self):
+        return [
+            ["tiny", "digits", "test", 0.001, 0.9, "", "this run"],
+            ["large", "digits", "test", 1.0, 0.95, "accuracy", "paper"],
+        ]
+
+
+@pytest.fixture
+def folder(offline):
+    """A finished offline run with scalars, the three tables and what is not ours."""
+    run = wandb.init(project="p", name="tiny")
+    history = [{"step": 50 * t, "intensive/p3_score": 1.0 + t} for t in range(300)]
+    for row in history:
+        run.log({"intensive/p3_score": row["intensive/p3_score"], "loss": 0.1, "trainer/global_step": row["step"]})
+    run.log({"intensive/config_entropy": math.nan, "trainer/global_step": 15_000})
+    log_overview(run, history)
+    log_heatmap(run, [(100, {"layer": [1, 3]})])
+    log_table(run, Table())
+    folder = run.settings.sync_dir
+    run.finish()
+    return folder
+
+
+def file_of(folder):
+    from pathlib import Path
+
+    (path,) = Path(folder).glob("*.wandb")
+    return path
+
+
+def test_a_run_is_read_back_as_it_was_logged(folder):
+    run = read_run(folder)
+    assert run.name == "tiny"
+    assert run.rows == [{"step": 50 * t, "intensive/p3_score": 1.0 + t} for t in range(300)]
+    assert [row["load"] for row in run.tables["routing_heatmap_table"]] == [0.5, 1.5]
+    assert [row["model"] for row in run.tables["final_benchmark"]] == ["tiny", "large"]
+    assert run.notes == []
+    assert [chart.name for chart in charts_of([run])] == ["overview", "heatmap", "frontier", "benchmark"]
+
+
+def test_half_a_file_gives_its_half_and_says_so(folder):
+    path = file_of(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    run = read_run(path)
+    assert 50 < len(run.rows) < 300
+    assert run.rows == [{"step": 50 * t, "intensive/p3_score": 1.0 + t} for t in range(len(run.rows))]
+    assert any("incomplete" in note for note in run.notes)
+
+
+def test_a_damaged_stretch_is_left_out_and_said(folder):
+    path = file_of(folder)
+    content = bytearray(path.read_bytes())
+    content[20_000:20_200] = b"\xff" * 200
+    path.write_bytes(content)
+    run = read_run(path)
+    assert 0 < len(run.rows) < 300
+    assert any("corrupt" in note for note in run.notes)
+
+
+def test_a_damaged_table_is_said_and_the_rest_is_drawn(folder):
+    (table,) = (file_of(folder).parent / "files/media/table").glob("final_benchmark*")
+    table.write_text('{"columns": ["model"', encoding="utf-8")
+    run = read_run(folder)
+    assert any("final_benchmark could not be read" in note for note in run.notes)
+    assert [chart.name for chart in charts_of([run])] == ["overview", "heatmap"]
+
+
+def test_an_empty_file_and_noise_hold_nothing_and_end_in_words(tmp_path):
+    for name, content in (("a.wandb", b""), ("b.wandb", bytes(range(256)) * 40)):
+        path = tmp_path / name
+        path.write_bytes(content)
+        run = read_run(path)
+        assert run.rows == []
+        assert run.notes
+
+
+def test_several_runs_share_a_page_each_under_its_own_name(folder):
+    run = read_run(folder)
+    charts = {chart.name: chart for chart in charts_of([run, run])}
+    assert {row["run"] for row in charts["overview"].rows} == {"tiny #1", "tiny #2"}
+    models = [row["model"] for row in charts["benchmark"].rows]
+    assert models == ["tiny (tiny #1)", "tiny (tiny #2)", "large"]
+
+
+def test_the_command_writes_page_and_pictures(folder, tmp_path):
+    out = tmp_path / "new" / "page.html"
+    result = CliRunner().invoke(app, ["render", str(folder), "--out", str(out), "--png", "--svg"])
+    assert result.exit_code == 0, result.output
+    names = {
+        f"page-{chart}.{form}" for chart in ("overview", "heatmap", "frontier", "benchmark") for form in ("png", "svg")
+    }
+    assert {path.name for path in out.parent.iterdir()} == {"page.html", *names}
+    assert "<title>tiny</title>" in out.read_text(encoding="utf-8")
+
+
+def test_a_folder_without_a_run_is_said_in_one_line(tmp_path):
+    result = CliRunner().invoke(app, ["render", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no .wandb file in" in result.output
+    assert "Traceback" not in result.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +52,7 @@ def leaderboard(
 ) -> None:
     """Models beside each other, within their task and protocol: what each costs, scores and delivers for its cost."""
     try:
-        rows = [row for source in sources or [] for row in load_source(source)]
+        rows = _told_apart([(source, row) for source in sources or [] for row in load_source(source)])
         table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
         _write(table.featured() if featured else table, output)
         if confidence:
@@ -71,6 +73,15 @@ def load_source(source: str) -> list[BenchmarkRow]:
     if not path.exists() and source.count("/") == 2:
         return [load_online_run(source)]
     return [load_run(path)]
+
+
+def _told_apart(sourced: list[tuple[str, BenchmarkRow]]) -> list[BenchmarkRow]:
+    """The rows; those that bear one name in one group also bear that of their source."""
+    counts = Counter((row.model, row.group) for _, row in sourced)
+    return [
+        replace(row, model=f"{row.model} ({Path(source).name})") if counts[row.model, row.group] > 1 else row
+        for source, row in sourced
+    ]
 
 
 def _write(table: BenchmarkTable, output: Format) -> None:

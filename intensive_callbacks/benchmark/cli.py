@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intensive_callbacks.benchmark.baselines import load_baselines
-from intensive_callbacks.benchmark.compare import compare
-from intensive_callbacks.benchmark.harness import load_harness_results
-from intensive_callbacks.benchmark.runs import load_online_run, load_run
-from intensive_callbacks.benchmark.table import BenchmarkTable
-
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
+    from intensive_callbacks.benchmark.table import BenchmarkTable
 
 
 class Format(str, Enum):
@@ -51,6 +46,9 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Models beside each other, within their task and protocol: what each costs, scores and delivers for its cost."""
+    from intensive_callbacks.benchmark.baselines import load_baselines
+    from intensive_callbacks.benchmark.table import BenchmarkTable
+
     try:
         rows = _told_apart([(source, row) for source in sources or [] for row in load_source(source)])
         table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
@@ -65,6 +63,10 @@ def leaderboard(
 
 def load_source(source: str) -> list[BenchmarkRow]:
     """The rows of a run, a results file or a CSV file, by what it is."""
+    from intensive_callbacks.benchmark.baselines import load_baselines
+    from intensive_callbacks.benchmark.harness import load_harness_results
+    from intensive_callbacks.benchmark.runs import load_online_run, load_run
+
     path = Path(source)
     if path.suffix == ".csv":
         return load_baselines(path)
@@ -109,6 +111,8 @@ def _comparisons(rows: list[BenchmarkRow]) -> list[str]:
 
 
 def _comparison(first: BenchmarkRow, second: BenchmarkRow) -> str:
+    from intensive_callbacks.benchmark.compare import compare
+
     try:
         return str(compare(first, second))
     except ValueError as reason:

@@ -11,6 +11,18 @@ from pages import metrics_table
 
 ROOT = Path(__file__).parents[1]
 METRICS_PAGE = "intensive_callbacks/metrics/README.md"
+from intensive_callbacks import BenchmarkTable, dashboards, keys, load_baselines
+
+ROOT = Path(__file__).parents[1]
+BENCHMARK_PAGE = "intensive_callbacks/benchmark/README.md"
+SEED_VISION = (
+    "resnet50.tv_in1k",
+    "efficientnet_b0.ra_in1k",
+    "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "deit_base_patch16_224.fb_in1k",
+    "vit_huge_patch14_clip_224.laion2b_ft_in12k_in1k",
+    "mobilenetv3_large_100.ra_in1k",
+)
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -34,9 +46,21 @@ def metrics_page() -> str:
     return between((ROOT / METRICS_PAGE).read_text(), "cards", metrics_table())
 
 
+def benchmark_page() -> str:
+    """The page of the benchmark with its leaderboards as they are computed."""
+    text = (ROOT / BENCHMARK_PAGE).read_text()
+    language = [row for row in load_baselines("language") if row.featured or "leaderboard of the test" in row.protocol]
+    vision = [row for row in load_baselines("vision") if row.model in SEED_VISION]
+    text = between(text, "language", BenchmarkTable(language, sort="P3").to_markdown().rstrip())
+    text = between(text, "vision", BenchmarkTable(vision, sort="P2F").to_markdown().rstrip())
+    table = BenchmarkTable(load_baselines("vision-language"), sort="accuracy")
+    return between(text, "vision-language", table.to_markdown().rstrip())
+
+
 def generated() -> dict[str, str]:
     """The text of every generated file by its path."""
     return {"README.md": readme(), METRICS_PAGE: metrics_page(), **dashboards.generated()}
+    return {"README.md": readme(), BENCHMARK_PAGE: benchmark_page(), **dashboards.generated()}
 
 
 if __name__ == "__main__":

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intensive_callbacks.benchmark.baselines import load_baselines
-from intensive_callbacks.benchmark.compare import compare
-from intensive_callbacks.benchmark.harness import load_harness_results
-from intensive_callbacks.benchmark.runs import load_online_run, load_run
-from intensive_callbacks.benchmark.table import BenchmarkTable
-
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
+    from intensive_callbacks.benchmark.table import BenchmarkTable
 
 
 class Format(str, Enum):
@@ -49,8 +46,11 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Models beside each other, within their task and protocol: what each costs, scores and delivers for its cost."""
+    from intensive_callbacks.benchmark.baselines import load_baselines
+    from intensive_callbacks.benchmark.table import BenchmarkTable
+
     try:
-        rows = [row for source in sources or [] for row in load_source(source)]
+        rows = _told_apart([(source, row) for source in sources or [] for row in load_source(source)])
         table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
         _write(table.featured() if featured else table, output)
         if confidence:
@@ -63,6 +63,10 @@ def leaderboard(
 
 def load_source(source: str) -> list[BenchmarkRow]:
     """The rows of a run, a results file or a CSV file, by what it is."""
+    from intensive_callbacks.benchmark.baselines import load_baselines
+    from intensive_callbacks.benchmark.harness import load_harness_results
+    from intensive_callbacks.benchmark.runs import load_online_run, load_run
+
     path = Path(source)
     if path.suffix == ".csv":
         return load_baselines(path)
@@ -71,6 +75,15 @@ def load_source(source: str) -> list[BenchmarkRow]:
     if not path.exists() and source.count("/") == 2:
         return [load_online_run(source)]
     return [load_run(path)]
+
+
+def _told_apart(sourced: list[tuple[str, BenchmarkRow]]) -> list[BenchmarkRow]:
+    """The rows; those that bear one name in one group also bear that of their source."""
+    counts = Counter((row.model, row.group) for _, row in sourced)
+    return [
+        replace(row, model=f"{row.model} ({Path(source).name})") if counts[row.model, row.group] > 1 else row
+        for source, row in sourced
+    ]
 
 
 def _write(table: BenchmarkTable, output: Format) -> None:
@@ -98,6 +111,8 @@ def _comparisons(rows: list[BenchmarkRow]) -> list[str]:
 
 
 def _comparison(first: BenchmarkRow, second: BenchmarkRow) -> str:
+    from intensive_callbacks.benchmark.compare import compare
+
     try:
         return str(compare(first, second))
     except ValueError as reason:

@@ -147,16 +147,24 @@ def _row(file: Path, results: dict[str, Any], task: str, given: dict[str, float 
         raise ValueError(f"{file}, {task}, {metric}: {error}") from error
 
 
+def _finite(value: Any) -> float:
+    """``value`` as a number; NaN where it is none."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if math.isnan(number := _finite(value)):
         raise ValueError(f"expected a number, got {value!r}")
-    return float(value)
+    return number
 
 
 def _positive(value: Any) -> float | None:
     """``value`` where it is a number above 0; the harness writes -1 for a size that it does not know."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and value > 0 else None
+    return number if (number := _finite(value)) > 0 else None
 
 
 def _model(results: dict[str, Any]) -> str:

@@ -63,6 +63,9 @@ class BenchmarkRow:
     featured: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("model", "task", "protocol", "source"):
+            if not (isinstance(value := getattr(self, name), str) and value):
+                raise ValueError(f"{name} must be a text that is not empty, got {value!r}")
         as_fraction("accuracy", self.accuracy)
         if self.per not in ("token", "example"):
             raise ValueError(f"per must be 'token' or 'example', got {self.per!r}")

@@ -99,7 +99,7 @@ def row_of_table(table: Any, place: str) -> BenchmarkRow:
     columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
     if not (isinstance(columns, list) and isinstance(data, list) and data and isinstance(data[0], list)):
         raise ValueError(f"{place} is not a W&B table with columns and data")
-    cells = dict(zip(columns, data[0], strict=False))
+    cells = dict(zip(map(str, columns), data[0], strict=False))
     absent = [name for name in ("model", "task", "protocol", "source", "accuracy (fraction)") if name not in cells]
     if absent:
         raise ValueError(f"{place} is not a final_benchmark table: it lacks {', '.join(absent)}")
@@ -112,7 +112,7 @@ def row_of_table(table: Any, place: str) -> BenchmarkRow:
             measured={_key(title): value for title, value in cells.items() if _is_measured(title, value)},
             **known,
         )
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
 
 

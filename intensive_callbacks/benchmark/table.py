@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from intensive_callbacks.benchmark.row import BenchmarkRow
 
@@ -124,8 +124,10 @@ class BenchmarkTable:
                 plain.append([row.model, *row.group, *numbers, *figures, ", ".join(won), row.source])
         return plain
 
-    def __rich__(self) -> RenderableType:
-        return export.to_rich(self)
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        from intensive_callbacks.benchmark.terminal import renderables
+
+        yield from renderables(self, options.max_width)
 
     def to_markdown(self) -> str:
         """One Markdown table per group, with the reasons for its dashes below it."""

@@ -68,7 +68,7 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
     import wandb
 
     try:
-        files = [file for file in wandb.Api().run(path).files() if file.name.startswith(f"media/table/{key}_")]
+        files = list(wandb.Api().run(path).files(pattern=f"media/table/{key}_%"))
     except wandb.errors.Error as error:
         raise ConnectionError(f"cannot read the W&B run {path}: {error}") from error
     if not files:

@@ -61,8 +61,8 @@ def test_it_compares_with_confidence_where_it_can_and_says_where_it_cannot(run, 
     write(tmp_path / "a")
     write(tmp_path / "b", answers={task: [1.0] * 4 for task in ANSWERS})
     output = run(tmp_path / "a", tmp_path / "b", "--compare").output
-    assert "on the same 8 examples: 0 only org/tiny has right, 3 only org/tiny (McNemar p = 0.25)" in output
-    assert "cannot tell which is better configured: there are no per-example results of org/tiny" in output
+    assert "examples: 0 only org/tiny (a) has right, 3 only org/tiny (b) (McNemar p = 0.25)" in output
+    assert "there are no per-example results of org/tiny (a), org/tiny (b)" in output
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,18 @@ def test_the_printed_table_fits_120_columns_and_loses_nothing():
         assert text.count(" ±") >= 3
 
 
+def test_a_narrow_terminal_gets_blocks_and_loses_nothing():
+    table = BenchmarkTable([OURS, *load_baselines("language")]).featured()
+    wide, narrow = printed(table), printed(table, width=60)
+    assert "…" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 60
+    row = next(line for line in wide.splitlines() if line.startswith("DeepSeek-V3"))
+    cells = [
+        line.split()[1:] for line in narrow.splitlines() if line.startswith("DeepSeek-V3 ") and "ranks" not in line
+    ]
+    assert [cell for block in cells for cell in block][: len(row.split()) - 1] == row.split()[1:]
+
+
 def test_a_printed_row_reads_as_its_figures_say():
     lines = printed(BenchmarkTable([MOE, DENSE])).splitlines()
     assert lines[0].strip() == "MMLU · 5-shot"

@@ -28,8 +28,8 @@ def test_published_models_by_their_own_convention(entry):
     assert count.total / 1e9 == pytest.approx(entry["measured_total"], rel=1e-4)
     active = (count.active, count.active_without_input_embedding, count.active_without_embeddings)
     assert [round(figure / 1e9, 3) for figure in active] == entry["measured_active"]
-    convention = getattr(count, entry["convention"])
-    assert abs(convention - entry["published_active"]) / entry["published_active"] < 0.025
+    assert count.convention(entry["published_active"]) == entry["convention"]
+    assert count.total == pytest.approx(entry["published_total"], rel=0.01)
 
 
 class Block(nn.Module):
@@ -95,6 +95,11 @@ def test_dense_model_trainable_part_buffers_and_dtype():
     assert (count.total, count.active, count.trainable) == (28, 28, 8)
     assert count.num_bytes == 2 * 28 + 2 * 8 + 8  # running mean and variance, and a 64-bit batch counter
     assert count.routed == count.router == count.shared == count.embedding == 0
+
+
+def test_a_published_number_of_no_convention_is_refused():
+    with pytest.raises(ValueError, match="follow none of the conventions: active 384, "):
+        count_parameters(Model()).convention(260)
 
 
 def test_lazy_parameters_are_refused():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from footprint.flop_cases import causal_lm
+from footprint.flop_cases import D, causal_lm
 from intensive_callbacks.footprint.parameters import count_parameters
 
 
@@ -65,7 +65,7 @@ def test_peft_adds_its_adapters_and_nothing_else(dense, sparse):
         peft = pytest.importorskip("peft")
         adapted = peft.get_peft_model(copy.deepcopy(dense), peft.LoraConfig(r=4, target_modules=["q_proj"]))
         adapted_sparse = peft.get_peft_model(copy.deepcopy(sparse), peft.LoraConfig(r=4, target_modules=["q_proj"]))
-    adapters = 2 * (4 * 32 + 32 * 4)
+    adapters = 2 * (4 * D + D * 4)
     count, before = count_parameters(adapted), count_parameters(dense)
     assert (count.total, count.trainable) == (before.total + adapters, adapters)
     assert count.active_without_embeddings == before.active_without_embeddings + adapters

@@ -147,10 +147,10 @@ def int8_linear() -> nn.Module:
         )
 
 
-def resnet50() -> nn.Module:
+def resnet50(device: str = "meta") -> nn.Module:
     import transformers
 
-    with torch.device("meta"):
+    with torch.device(device):
         return transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000))
 
 

@@ -1,6 +1,5 @@
 """Train a small mixture of experts on scikit-learn's digits and see what its configuration delivers for its cost."""
 
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -9,7 +8,7 @@ from pytorch_lightning.loggers import WandbLogger
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset, random_split
+from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
 
 from intensive_callbacks import IntensiveMetricsCallback
 from intensive_callbacks.dashboards import render
@@ -61,13 +60,17 @@ class DigitsClassifier(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=3e-3)
 
 
-if __name__ == "__main__":
-    pl.seed_everything(0)
-    out = Path(os.environ.get("DEMO_DIR", "demo"))
-    out.mkdir(exist_ok=True)
+def load_data() -> list[Subset[tuple[Tensor, ...]]]:
     digits = load_digits()
     data = TensorDataset(torch.tensor(digits.data / 16).float(), torch.tensor(digits.target))
-    train, val = random_split(data, [1500, len(data) - 1500])
+    return random_split(data, [1500, len(data) - 1500])
+
+
+if __name__ == "__main__":
+    pl.seed_everything(0)
+    out = Path("demo")
+    out.mkdir(exist_ok=True)
+    train, val = load_data()
     intensive = IntensiveMetricsCallback("val/accuracy", every_n_steps=10, random_baseline=0.1, task="digits")
     logger = WandbLogger(project="intensive-quickstart", save_dir=out, offline=True)
     trainer = pl.Trainer(max_epochs=15, callbacks=[intensive], logger=logger, log_every_n_steps=10, accelerator="cpu")

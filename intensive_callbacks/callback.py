@@ -133,7 +133,8 @@ class IntensiveMetricsCallback(Callback):
         if self._restored is not None:
             self.monitor.load_state_dict(self._restored)
             self._restored = None
-        self.monitor.start(trainer.global_step, has_validation=trainer.enable_validation)
+        self.monitor.gatherer.has_validation = trainer.enable_validation
+        self.monitor.attach()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the untrained model's routing out of the windows."""
@@ -151,10 +152,14 @@ class IntensiveMetricsCallback(Callback):
                 "Log it with self.log, name another key, or pass accuracy=None"
             )
         value = float(as_fraction(f"the metric {self.accuracy!r}", float(known[self.accuracy])))
-        if self.measures_baseline:
+        if self.measures_baseline and "random_baseline" not in self._running.facts:
             self._running.measured_baseline(value)
 
     # Training.
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
+        self._running.begin_training(trainer.global_step)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """A batch comes."""
@@ -180,7 +185,7 @@ class IntensiveMetricsCallback(Callback):
     def _accuracy_in_training(self, trainer: Trainer, pl_module: LightningModule) -> float | torch.Tensor | None:
         """From the callable, or from a key that training itself has just logged."""
         if isinstance(self.accuracy, str):
-            return _logged_in_training(trainer).get(self.accuracy)
+            return _just_logged(trainer).get(self.accuracy)
         if self.accuracy is None:
             return None
         with self._running.guard("the accuracy callable"), self._running.validation(), _undisturbed(pl_module):
@@ -209,9 +214,7 @@ class IntensiveMetricsCallback(Callback):
         if not _validates_a_fit(trainer):
             return
         self._running.gatherer.end_validation()
-        accuracy = trainer.callback_metrics.get(self.accuracy) if isinstance(self.accuracy, str) else None
-        if accuracy is not None and self.accuracy in _logged_in_training(trainer):
-            accuracy = None
+        accuracy = _just_logged(trainer).get(self.accuracy) if isinstance(self.accuracy, str) else None
         self._log(trainer, self._running.log(trainer.global_step, accuracy, self._num_validated))
 
     # The end.
@@ -223,7 +226,8 @@ class IntensiveMetricsCallback(Callback):
         with running.guard("the final table"):
             table = running.finish()
             if trainer.is_global_zero:
-                Console().print(table.featured())
+                console = Console()
+                (console if console.is_terminal else Console(width=120)).print(table.featured())
         if run := find_run(trainer.loggers):
             with running.guard("the final table in W&B"):
                 log_table(run, table)
@@ -267,10 +271,10 @@ def _validates_a_fit(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit" and not trainer.sanity_checking
 
 
-def _logged_in_training(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """What the training step has just logged; ``callback_metrics`` does not tell a fresh value from an old one."""
-    results = trainer.fit_loop.epoch_loop._results  # noqa: SLF001 - no other way
-    return dict(results.metrics(on_step=True)["callback"])
+def _just_logged(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """What this training step, or this validation, has logged: ``callback_metrics`` also has values from before."""
+    results = trainer._results  # noqa: SLF001 - no other way
+    return dict(results.metrics(on_step=trainer.training)["callback"]) if results else {}
 
 
 @contextmanager

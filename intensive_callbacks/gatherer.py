@@ -162,6 +162,13 @@ class Gatherer:
             self.observer.reset()
         self.validation = None
 
+    def forget(self) -> None:
+        """Empty every window."""
+        self.validation = None
+        if self.observer:
+            self.observer.reset()
+        self._reset_taps()
+
     def _reset_taps(self) -> None:
         for tap, _, metric in self.taps:
             metric.reset()

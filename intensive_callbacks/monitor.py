@@ -139,11 +139,10 @@ class Monitor:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    def start(self, step: int, *, has_validation: bool) -> None:
-        """Watch from this optimizer step on; ``has_validation`` says where ``intensive/`` values are to come from."""
+    def begin_training(self, step: int) -> None:
+        """Count from this optimizer step on, and forget what has run before."""
         self._step = step
-        self.gatherer.has_validation = has_validation
-        self.attach()
+        self.gatherer.forget()
 
     def measured_baseline(self, accuracy: float) -> None:
         """Take the untrained model's accuracy for that of chance."""
@@ -153,7 +152,8 @@ class Monitor:
     def observe(self, batch: Any) -> None:
         """Call it with every training batch, before its forward pass."""
         with self.guard("observing a batch"):
-            self.gatherer.observe(batch, sampling=self.every_step or self.is_due(self._step + self._increment))
+            feeds_a_value = self.is_due(self._step + self._increment) or not self._baseline_given
+            self.gatherer.observe(batch, sampling=self.every_step or feeds_a_value)
 
     @contextmanager
     def validation(self) -> Iterator[None]:
@@ -264,7 +264,10 @@ class Monitor:
 
     def _window(self, selected: Selected, gathered: Gathered, *, due: bool) -> Window:
         if selected.card.key.startswith("intensive/") and self.gatherer.has_validation:
-            return gathered.window("validation")
+            validation = gathered.window("validation")
+            # An evaluation that never ran this model leaves only what training has seen.
+            if not validation or any(states["num_tokens"] > 0 for states in validation.values()):
+                return validation
         return gathered.window("training") if due else {}
 
     def _baseline(self) -> Values:
@@ -295,6 +298,7 @@ class Monitor:
 
         per: Any = "token" if self.gatherer.has_tokens else "example"
         accuracy, num_examples = self._accuracy
+        formed = {selected.card.key for selected in [*self.selected, *self.tapped]}
         row = BenchmarkRow(
             model=self.model_name,
             task=self.task or "this run",
@@ -309,7 +313,7 @@ class Monitor:
             per=per,
             num_tokens=self._seen["tokens"] or None,
             random_baseline=self.facts.get("random_baseline"),
-            measured={key: value for key, value in self.history.newest().items() if not key.startswith("baseline/")},
+            measured={key: value for key, value in self.history.newest().items() if key in formed},
         )
         benchmark = ("language" if per == "token" else "vision") if self.benchmark == "auto" else self.benchmark
         return BenchmarkTable([row, *(load_baselines(benchmark) if benchmark else [])])

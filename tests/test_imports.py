@@ -26,7 +26,7 @@ ALLOWED = {
     "values": {"gathered", "selection"},
     "dashboards": {"keys"},
     "sinks": {"dashboards", "keys"},
-    "benchmark": {"keys", "functional", "footprint", "dashboards"},
+    "benchmark": {"keys", "functional", "metrics", "footprint", "dashboards", "sinks"},
     "monitor": {
         "batches",
         "benchmark",

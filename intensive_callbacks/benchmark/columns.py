@@ -6,12 +6,11 @@ import inspect
 import math
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from intensive_callbacks import functional
+from intensive_callbacks import functional, metrics
 from intensive_callbacks.keys import CARDS, Card, card
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ ONLY_ON = {"intensive/capability_density": "MMLU"}
 
 MEASURED = " measured"
 NOT_MEASURED = "not measured here"
+OFF_TASK = "it has a meaning only on"
 
 _FACTS = {
     "accuracy": "accuracy",
@@ -138,7 +138,7 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     described = card(name)
     task = ONLY_ON.get(described.key, row.task)
     if task.casefold() != row.task.casefold():
-        raise LookupError(f"it has a meaning only on {task}")
+        raise LookupError(f"{OFF_TASK} {task}")
     function, needed = _function(described)
     facts = {fact: value for fact, value in row.facts.items() if fact in needed}
     absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})
@@ -160,8 +160,7 @@ def _function(described: Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
 
 
 def _why_undefined(described: Card) -> str:
-    module, _, name = str(described.metric).partition(".")
-    return str(getattr(import_module(f"intensive_callbacks.metrics.{module}"), name).undefined)
+    return str(getattr(metrics, str(described.metric).partition(".")[2]).undefined)
 
 
 def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> float:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import MEASURED, NOT_MEASURED, Cell, Column
+from intensive_callbacks.benchmark.columns import MEASURED, NOT_MEASURED, OFF_TASK, Cell, Column
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ def _digits(value: float) -> str:
         return f"{value:g}"
     if abs(value) >= 1e4:
         return _with_prefix(value, "kMGT")
-    places = 3 - max(0, math.floor(math.log10(abs(value))))
-    return f"{value:.{places}f}" if abs(value) >= 1e-3 else f"{value:.1e}"
+    if abs(value) < 0.1:
+        return f"{value:.3g}"
+    return f"{value:.{3 - max(0, math.floor(math.log10(abs(value))))}f}"
 
 
 def _with_prefix(value: float, prefixes: str) -> str:
@@ -82,8 +83,9 @@ def notes(table: BenchmarkTable, group: tuple[str, str]) -> list[str]:
     """Why a group has dashes, what its costs say about each other, and where its figures come from."""
     reasons: dict[str, list[str]] = {}
     for column, cells in zip(table.numbers, table.cells[group], strict=True):
-        for reason in dict.fromkeys(cell.missing for cell in cells if cell.missing not in ("", NOT_MEASURED)):
-            reasons.setdefault(reason, []).append(column.title)
+        for reason in dict.fromkeys(cell.missing for cell in cells):
+            if reason not in ("", NOT_MEASURED) and not reason.startswith(OFF_TASK):
+                reasons.setdefault(reason, []).append(column.title)
     sources = dict.fromkeys(part for row in table.groups[group] for part in row.source.split("; "))
     return [
         *(f"{DASH} {', '.join(titles)}: {reason}" for reason, titles in reasons.items()),

@@ -53,7 +53,7 @@ class Misnomer:
         costs = ", ".join(self.ranks)
         said = [f"not beaten in accuracy and every cost ({costs}): {', '.join(self.pareto)}"]
         merely = "P3 merely orders them by size" if self.is_size_order else "P3 does not merely order them by size"
-        said.append(f"{merely}: its rank correlation with 1/active params is {self.size_correlation:.2f}")
+        said.append(f"{merely}: its rank correlation with 1/active params is {self.size_correlation:.3f}")
         moved = self._moved()
         if moved:
             said.append(moved)
@@ -85,7 +85,7 @@ def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
         >>> for line in efficiency_misnomer(rows).lines():
         ...     print(line)
         not beaten in accuracy and every cost (active params, total params, FLOPs, weights): DeepSeek-V3, ...
-        P3 merely orders them by size: its rank correlation with 1/active params is 1.00
+        P3 merely orders them by size: its rank correlation with 1/active params is 1.000
         DeepSeek-V3 ranks 2 per active params, 4 per total params, 2 per FLOPs, 3 per weights
     """
     if len({row.group for row in rows}) > 1:

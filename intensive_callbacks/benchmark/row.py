@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from intensive_callbacks.functional.checks import as_fraction, require_baseline, require_positive
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 _COUNTS = ("total_params", "active_params", "num_bytes", "num_flops", "num_tokens", "num_examples")
 
@@ -59,7 +59,7 @@ class BenchmarkRow:
     num_tokens: float | None = None
     random_baseline: float | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
-    correct: Mapping[Hashable, bool] | None = field(default=None, repr=False)
+    correct: Mapping[Any, bool] | None = field(default=None, repr=False)
     featured: bool = True
 
     def __post_init__(self) -> None:

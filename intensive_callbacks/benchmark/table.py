@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
 
 TEXT = ("model", "task", "protocol")
+FIGURES = ("accuracy standard error", "examples", "accuracy of chance", "training tokens", "FLOPs per")
 
 
 class BenchmarkTable:
@@ -70,12 +71,12 @@ class BenchmarkTable:
             self._sort(self._place(sort))
 
     def _place(self, name: str) -> int:
-        titles = [column.title for column in self.numbers]
-        if name not in titles:
+        titles = [column.title.casefold() for column in self.numbers]
+        if name.casefold() not in titles:
             name = card(name).symbol
-        if name not in titles:
-            raise KeyError(f"the table has no column {name!r}; it has {', '.join(titles)}")
-        return titles.index(name)
+        if name.casefold() not in titles:
+            raise KeyError(f"the table has no column {name!r}; it has {', '.join(c.title for c in self.numbers)}")
+        return titles.index(name.casefold())
 
     def _sort(self, place: int) -> None:
         sign = 1 if self.numbers[place].better == "lower" else -1
@@ -109,22 +110,18 @@ class BenchmarkTable:
     def columns(self) -> list[str]:
         """The titles of :meth:`rows`, each with its unit."""
         numbers = [f"{column.title} ({column.unit})" if column.unit != "1" else column.title for column in self.numbers]
-        place = numbers.index("accuracy (fraction)") + 1
-        return [*TEXT, *numbers[:place], "accuracy standard error", *numbers[place:], "FLOPs per", "best in", "source"]
+        return [*TEXT, *numbers, *FIGURES, "best in", "source"]
 
     def rows(self) -> list[list[str | float | None]]:
         """Plain cells, ``None`` where a value is undefined: what goes to W&B, CSV and data frames."""
-        place = [column.title for column in self.numbers].index("accuracy") + 1
         plain: list[list[str | float | None]] = []
         for group, members in self.groups.items():
             best = [self.best_places(group, i) for i in range(len(self.numbers))]
             for i, row in enumerate(members):
                 numbers = [_plain(column[i].value) for column in self.cells[group]]
-                numbers.insert(place, _plain(row.accuracy_error))
-                winner = ", ".join(
-                    column.title for column, places in zip(self.numbers, best, strict=True) if i in places
-                )
-                plain.append([row.model, row.task, row.protocol, *numbers, row.per, winner, row.source])
+                won = (column.title for column, places in zip(self.numbers, best, strict=True) if i in places)
+                figures = [_plain(row.accuracy_error), row.num_examples, row.random_baseline, row.num_tokens, row.per]
+                plain.append([row.model, *row.group, *numbers, *figures, ", ".join(won), row.source])
         return plain
 
     def __rich__(self) -> RenderableType:

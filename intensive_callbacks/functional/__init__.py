@@ -4,10 +4,14 @@ from intensive_callbacks.functional.allocation import *
 from intensive_callbacks.functional.compression import *
 from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.density import *
+from intensive_callbacks.functional.dynamics import *
 from intensive_callbacks.functional.efficiency import *
 from intensive_callbacks.functional.information import *
 from intensive_callbacks.functional.learning import *
+from intensive_callbacks.functional.mutual_information import *
+from intensive_callbacks.functional.relevance import *
 from intensive_callbacks.functional.representation import *
 from intensive_callbacks.functional.routing import *
 from intensive_callbacks.functional.scaling import *
 from intensive_callbacks.functional.thermodynamics import *
+from intensive_callbacks.functional.training import *

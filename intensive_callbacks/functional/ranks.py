@@ -25,11 +25,11 @@ def score_by_rank(samples: Tensor, scores: Tensor) -> Tensor:
         tensor([1.5000, 0.0000, 1.5000])
     """
     ascending, order = samples.sort(dim=-1)
-    changes = ascending[..., 1:] != ascending[..., :-1]
-    shared = scores.expand(samples.shape)
-    if not changes.all():
-        group = torch.nn.functional.pad(changes.to(torch.int64).cumsum(-1), (1, 0))
-        sums = torch.zeros_like(shared).scatter_add_(-1, group, shared)
-        counts = torch.zeros_like(shared).scatter_add_(-1, group, torch.ones_like(shared))
-        shared = (sums / counts).gather(-1, group)
-    return torch.empty_like(shared).scatter_(-1, order, shared)
+    repeats = torch.nn.functional.pad(ascending[..., 1:] == ascending[..., :-1], (1, 0)).flatten()
+    shared = scores.expand(samples.shape).flatten()
+    tied = (repeats | repeats.roll(-1)).nonzero().squeeze(-1)
+    if len(tied) > 0:
+        group = (~repeats[tied]).cumsum(0) - 1
+        means = shared.new_zeros(int(group[-1]) + 1).index_add_(0, group, shared[tied]) / group.bincount()
+        shared[tied] = means[group]
+    return torch.empty_like(shared).view(samples.shape).scatter_(-1, order, shared.view(samples.shape))

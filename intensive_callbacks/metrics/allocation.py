@@ -53,7 +53,8 @@ class QueryContentCoupling(SampleMetric):
     num_images: Tensor
 
     def __init__(self, num_samples: int = 4096, **kwargs: Any) -> None:
-        super().__init__(num_samples, width=2, **kwargs)
+        super().__init__(**kwargs)
+        self.add_samples(num_samples, width=2)
         self.add_sum("moments", (6,))
         self.add_sum("weighted_z")
         self.add_sum("z_weight")

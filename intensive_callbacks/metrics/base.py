@@ -188,14 +188,17 @@ class SampleMetric(IntensiveMetric):
     samples: Tensor
     num_dropped: Tensor
 
-    def __init__(self, num_samples: int, width: int, dtype: torch.dtype = torch.float64, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.add_sum("num_dropped", dtype=torch.int64)
+
+    def add_samples(self, num_samples: int, width: int, dtype: torch.dtype = torch.float64) -> None:
+        """The buffer, of rows of ``width`` numbers."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         self.num_samples = num_samples
         empty = torch.full((num_samples, width), torch.nan, dtype=dtype)
         self.add_state("samples", default=empty, dist_reduce_fx="cat")
-        self.add_sum("num_dropped", dtype=torch.int64)
 
     def keep(self, rows: Tensor) -> None:
         """Add rows ``[n, width]``; the oldest make room, and those that are not finite are counted and left out."""

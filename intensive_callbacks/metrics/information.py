@@ -9,7 +9,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional import information
 from intensive_callbacks.functional.checks import require_positive
-from intensive_callbacks.metrics.base import IntensiveMetric
+from intensive_callbacks.metrics.base import IntensiveMetric, companion
 from intensive_callbacks.metrics.coupling import RelevanceRealizationRate
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class _PairedLabels(CountingMetric):
         """Count the pairs of one batch."""
         self.count(x, y, mask=mask)
 
+    @companion
     def p_value(self, num_permutations: int = 999, seed: int = 0) -> float:
         """How often permuted labels would read as much; needs scipy. Too small where observations are dependent."""
         return information.permutation_p_value(self.table(), num_permutations, seed)

@@ -50,7 +50,8 @@ class GeneralizationEfficiency(SampleMetric):
     undefined = "it needs accuracies at two sizes of the training data, one of them at most half of the other"
 
     def __init__(self, num_samples: int = 1024, **kwargs: Any) -> None:
-        super().__init__(num_samples, width=2, **kwargs)
+        super().__init__(**kwargs)
+        self.add_samples(num_samples, width=2)
 
     def update(self, num_examples: float | Tensor, accuracy: float | Tensor) -> None:
         """Add the accuracy reached with so many examples, or ``[P]`` of each."""

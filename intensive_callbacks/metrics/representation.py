@@ -9,7 +9,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional import representation
 from intensive_callbacks.functional.checks import as_float64
-from intensive_callbacks.metrics.base import IntensiveMetric
+from intensive_callbacks.metrics.base import IntensiveMetric, companion
 
 __all__ = ["EffectiveDimensionality", "LayerwiseMean"]
 
@@ -138,6 +138,7 @@ class LayerwiseMean(IntensiveMetric):
         """The mean over layers and updates."""
         return representation.layerwise_mean(self.layer_sum / self.num_observations)
 
+    @companion
     def standard_error(self) -> Tensor:
         """Standard error of the mean as one over a sample of layers; NaN for fewer than 4 layers."""
         return representation.layerwise_standard_error(self.layer_sum / self.num_observations)

@@ -19,6 +19,7 @@ ROUTER_WORDS = ("router", "gate", "gating", "routing", "classifier", "switch")
 # Projections of gated feed-forward networks, and gates that weigh a shared expert.
 NOT_ROUTERS = ("gate_proj", "gate_up", "shared", "gated", "switch_mlp")
 NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_experts")
+NUM_SHARED = ("n_shared_experts", "num_shared_experts", "n_shared", "num_shared")
 NUM_SELECTED = (
     "num_experts_per_tok",
     "num_experts_per_token",
@@ -158,8 +159,10 @@ def _has_word(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _is_expert_like(name: str, module: nn.Module) -> bool:
-    text = f"{name} {type(module).__name__}".lower()
-    return "expert" in text and "shared" not in text
+    name, kind = name.lower(), type(module).__name__.lower()
+    if "expert" in name:
+        return "shared" not in name
+    return "expert" in kind and "shared" not in kind and "shared" not in name
 
 
 def _is_router_like(name: str, module: nn.Module | None) -> bool:
@@ -169,11 +172,11 @@ def _is_router_like(name: str, module: nn.Module | None) -> bool:
 
 def _num_alike(module: nn.Module) -> int | None:
     """How many children a list of equal modules has."""
-    children = list(module.children())
+    children = [child for child in module.children() if next(child.parameters(), None) is not None]
     if not isinstance(module, (nn.ModuleList, nn.ModuleDict)) or len(children) < 2:
         return None
     shapes = {(type(child), tuple(p.shape for p in child.parameters())) for child in children}
-    return len(children) if len(shapes) == 1 and next(iter(shapes))[1] else None
+    return len(children) if len(shapes) == 1 else None
 
 
 def _num_stacked(module: nn.Module) -> int | None:
@@ -192,7 +195,7 @@ def _num_experts(name: str, module: nn.Module) -> int | None:
     num_experts = _num_alike(module) or _num_stacked(module)
     if num_experts or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
         return num_experts
-    if "expert" not in name.lower() or any(_is_router_like(child, m) for child, m in module.named_children()):
+    if not name.lower().endswith("experts") or any(_is_router_like(child, m) for child, m in module.named_children()):
         return None
     deeper = (_num_experts(child, m) for child, m in module.named_modules() if child)
     stacked = next((number for number in deeper if number), None)
@@ -226,7 +229,10 @@ def _with_router(
         router = _find_router(block, experts, num_experts)
         if router is not None:
             module, width = router
-            yield name, block, module, (experts,), num_experts or width, max(width - num_experts, 0) * bool(num_experts)
+            extra = width - num_experts if num_experts else 0
+            # A router may also weigh the shared experts, which every token has.
+            shared = extra == _attribute(module or block, NUM_SHARED)
+            yield name, block, module, (experts,), num_experts or width, 0 if shared else extra
             return
     if num_experts:  # a table or a hash assigns the tokens
         name, block = ancestors[-1]
@@ -275,7 +281,7 @@ def _find_router(block: nn.Module, experts: nn.Module | None, num_experts: int) 
             exact = num_experts in sizes
             if (exact and (hinted or module is block or "." not in path)) or (hinted and sizes[0] > num_experts):
                 depth = path.count(".")
-                candidates.append(((not exact, not hinted, depth, sizes[0]), path, num_experts if exact else sizes[0]))
+                candidates.append(((not exact, not hinted, sizes[0], depth), path, num_experts if exact else sizes[0]))
     if not candidates:
         return None
     _, path, width = min(candidates)

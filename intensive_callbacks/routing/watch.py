@@ -131,7 +131,7 @@ def _see_scores(decision: Decision, call: _Call) -> None:
         decision.logits = call.output.detach().clone()
 
 
-def _see_squashed(decision: Decision, call: _Call) -> None:
+def _see_positive(decision: Decision, call: _Call) -> None:
     """Scores made positive, before the selection: probabilities, once they are normalised."""
     output = call.output
     if decision.is_made or output.dim() < 2:
@@ -141,6 +141,14 @@ def _see_squashed(decision: Decision, call: _Call) -> None:
         decision.probabilities = output.detach().clone()
     elif width % num_classes == 0 and output.numel() == decision.num_tokens * width:  # a soft mixture over E·S slots
         decision.probabilities = output.detach().reshape(-1, num_classes, width // num_classes).sum(-1)
+
+
+def _see_squashed(decision: Decision, call: _Call) -> None:
+    """What is squashed are the logits, scaled as they may have been since they were formed."""
+    source = call.argument(0, "input")
+    if not decision.is_made and source.shape[-1:] == (decision.num_classes,):
+        decision.logits = source.detach().clone()
+    _see_positive(decision, call)
 
 
 def _see_softmax(decision: Decision, call: _Call) -> None:
@@ -161,6 +169,7 @@ SELECTIONS = {
 }
 SCORES = {
     **dict.fromkeys(("linear", "matmul", "__matmul__", "mm", "addmm", "bmm", "einsum"), _see_scores),
-    **dict.fromkeys(("sigmoid", "sqrt"), _see_squashed),
+    "sigmoid": _see_squashed,
+    "sqrt": _see_positive,
     "softmax": _see_softmax,
 }

@@ -6,9 +6,11 @@ run; on the others Lightning's loggers hand out a stand-in, which :func:`find_ru
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import sys
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from intensive_callbacks.dashboards.history import OVERVIEW_COLUMNS, overview_table
@@ -49,6 +51,31 @@ def find_run(loggers: Iterable[Any]) -> Run | None:
         if is_run(experiment):
             return experiment
     return None
+
+
+def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
+    """A table that a run on the server has logged, as W&B stores it: an object with ``columns`` and ``data``.
+
+    Args:
+        path: ``entity/project/run``.
+        key: the key under which it was logged.
+
+    Raises:
+        ConnectionError: if the run cannot be read: there is none, or there is no permission or no network.
+        FileNotFoundError: if the run has no such table.
+    """
+    import wandb
+
+    try:
+        files = [file for file in wandb.Api().run(path).files() if file.name.startswith(f"media/table/{key}_")]
+    except wandb.errors.Error as error:
+        raise ConnectionError(f"cannot read the W&B run {path}: {error}") from error
+    if not files:
+        raise FileNotFoundError(f"the W&B run {path} has no table {key}: it did not end, or its callback made none")
+    # W&B numbers a table by the step at which it was logged: media/table/final_benchmark_123_0a1b.table.json.
+    newest = max(files, key=lambda file: int(file.name.removeprefix(f"media/table/{key}_").partition("_")[0]))
+    with TemporaryDirectory() as folder, newest.download(root=folder) as file:
+        return json.load(file)
 
 
 def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None = None) -> None:

@@ -37,7 +37,7 @@ def test_p3_is_called_an_order_of_sizes_where_it_is_one():
     assert said.size_correlation == pytest.approx(expected.statistic, abs=1e-6)
     assert said.size_correlation > 0.9
     assert (
-        f"P3 merely orders them by size: its rank correlation with 1/active params is {said.size_correlation:.2f}"
+        f"P3 merely orders them by size: its rank correlation with 1/active params is {said.size_correlation:.3f}"
         in (said.lines())
     )
 

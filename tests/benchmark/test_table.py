@@ -103,7 +103,7 @@ def test_measured_values_stand_in_columns_of_their_own_unless_they_repeat_a_comp
 def test_plain_rows_are_what_a_table_of_wandb_takes():
     table = BenchmarkTable([MOE, DENSE, OURS])
     assert {len(row) for row in table.rows()} == {len(table.columns)}
-    assert {type(cell) for row in table.rows() for cell in row} <= {str, float, type(None)}
+    assert {type(cell) for row in table.rows() for cell in row} <= {str, float, int, type(None)}
     frame = table.to_dataframe()
     assert list(frame.columns) == table.columns
     assert frame.loc[0, "P3 (points per 1e9 params)"] == pytest.approx(8.0)

@@ -1,0 +1,104 @@
+"""``intensive-callbacks leaderboard``: runs, results files and published models in one table."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intensive_callbacks.benchmark.baselines import load_baselines
+from intensive_callbacks.benchmark.compare import compare
+from intensive_callbacks.benchmark.harness import load_harness_results
+from intensive_callbacks.benchmark.runs import load_online_run, load_run
+from intensive_callbacks.benchmark.table import BenchmarkTable
+
+if TYPE_CHECKING:
+    from intensive_callbacks.benchmark.row import BenchmarkRow
+
+
+class Format(str, Enum):
+    """How the table is written."""
+
+    RICH = "rich"
+    MARKDOWN = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+def leaderboard(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Folders of W&B runs (or entity/project/run of one online), results.json of lm-evaluation-harness, "
+            "CSV files.",
+        ),
+    ] = None,
+    *,
+    baselines: Annotated[
+        str | None, typer.Option(help="Published models beside them: language, vision, vision-language or a CSV file.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Column that orders each group, best first, such as p3.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.RICH,
+    featured: Annotated[bool, typer.Option("--featured", help="Only a few published models.")] = False,
+    confidence: Annotated[
+        bool,
+        typer.Option("--compare", help="Compare the first model of each group with the others."),
+    ] = False,
+) -> None:
+    """Models beside each other, within their task and protocol: what each costs, scores and delivers for its cost."""
+    try:
+        rows = [row for source in sources or [] for row in load_source(source)]
+        table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
+        _write(table.featured() if featured else table, output)
+        if confidence:
+            typer.echo("\n".join(_comparisons(rows)))
+    except (KeyError, OSError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        typer.echo(f"leaderboard: {message}", err=True)
+        raise typer.Exit(1) from error
+
+
+def load_source(source: str) -> list[BenchmarkRow]:
+    """The rows of a run, a results file or a CSV file, by what it is."""
+    path = Path(source)
+    if path.suffix == ".csv":
+        return load_baselines(path)
+    if path.suffix == ".json" or (path.is_dir() and any(path.rglob("results*.json"))):
+        return load_harness_results(path)
+    if not path.exists() and source.count("/") == 2:
+        return [load_online_run(source)]
+    return [load_run(path)]
+
+
+def _write(table: BenchmarkTable, output: Format) -> None:
+    if not table.groups:
+        raise ValueError("nothing to show: name runs, results files or --baselines language")
+    if output is Format.RICH:
+        from rich.console import Console
+
+        console = Console()
+        # Without a terminal rich takes 80 columns, which would cut the numbers off.
+        (console if console.is_terminal else Console(width=120)).print(table)
+        return
+    text = {Format.MARKDOWN: table.to_markdown, Format.CSV: table.to_csv, Format.JSON: table.to_json}[output]()
+    typer.echo(text, nl=not text.endswith("\n"))
+
+
+def _comparisons(rows: list[BenchmarkRow]) -> list[str]:
+    groups: dict[tuple[str, str], list[BenchmarkRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    said = [_comparison(first, other) for first, *others in groups.values() for other in others]
+    if not said:
+        raise ValueError("--compare needs two models of one task and protocol; name two runs or results files")
+    return said
+
+
+def _comparison(first: BenchmarkRow, second: BenchmarkRow) -> str:
+    try:
+        return str(compare(first, second))
+    except ValueError as reason:
+        return str(reason)

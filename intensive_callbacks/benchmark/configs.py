@@ -1,0 +1,51 @@
+"""A row from a transformers config and a number: the parameters are counted, nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.footprint.parameters import count_parameters
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def row_of_config(config: str | Path | PretrainedConfig, **known: Any) -> BenchmarkRow:
+    """The row of a model of which only the config is at hand.
+
+    The model is built without memory (on the meta device). Its active parameters have both embeddings in; publishers
+    differ in that, so compare only rows that were counted alike.
+
+    Args:
+        config: a transformers config, or the path of its ``config.json`` or of the folder that holds it.
+        known: the rest of :class:`BenchmarkRow`: model, task, protocol, source, accuracy and what else is known.
+
+    Raises:
+        FileNotFoundError: if there is no such file: names of models are not looked up.
+        ValueError: if the config is of no causal language model of the installed transformers, or a figure cannot be
+            true.
+
+    Example:
+        >>> from transformers import MixtralConfig
+        >>> config = MixtralConfig(vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        ...                        num_attention_heads=4, num_key_value_heads=4)  # two of eight experts
+        >>> row = row_of_config(config, model="tiny", task="MMLU", protocol="5-shot", source="here", accuracy=0.3)
+        >>> int(row.total_params), int(row.active_params)
+        (555328, 260416)
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if isinstance(config, (str, Path)):
+        if not Path(config).exists():
+            raise FileNotFoundError(f"no config at {config}: give the path of a config.json; nothing is downloaded")
+        config = AutoConfig.from_pretrained(str(config), trust_remote_code=False, local_files_only=True)
+    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=dtype)
+    count = count_parameters(model)
+    counted = {"total_params": count.total, "active_params": count.active, "num_bytes": count.num_bytes}
+    return BenchmarkRow(**{**counted, **known})

@@ -1,0 +1,285 @@
+"""How information moves in time: from one series to another, and within a system beyond its parts."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.information import (
+    contingency_table,
+    discrete_mutual_information,
+    expected_mutual_information,
+    shannon_entropy,
+)
+from intensive_callbacks.functional.representation import covariance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "gaussian_transfer_entropy",
+    "integrated_information",
+    "lagged_moments",
+    "total_correlation",
+    "transfer_counts",
+    "transfer_entropy",
+]
+
+MAX_COMPONENTS = 12
+"""The largest system whose bipartitions are tried one by one: 2047 of them."""
+
+
+def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target: int) -> tuple[Tensor, Tensor]:
+    """How often each step occurs: the target's present, the source's present and the target's next state.
+
+    Args:
+        source: states, integers in [-1, ``num_source``), ``[..., T]`` in order of time; -1 for none.
+        target: states, integers in [-1, ``num_target``), of the same shape.
+        num_source: states of the source.
+        num_target: states of the target.
+
+    Returns:
+        The counts, ``[num_target, num_source, num_target]`` int64, and how many states lay outside their range, as
+        :func:`contingency_table`.
+
+    Raises:
+        ValueError: as :func:`contingency_table`.
+
+    Example:
+        >>> transfer_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2, 2)[0].sum()
+        tensor(2)
+    """
+    if source.shape != target.shape:
+        raise ValueError(f"both series must have one shape, got {tuple(source.shape)} and {tuple(target.shape)}")
+    steps = (target[..., :-1], source[..., :-1], target[..., 1:])
+    return contingency_table(steps, (num_target, num_source, num_target))
+
+
+def transfer_entropy(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
+    r"""Transfer entropy from a source to a target, with a history of one step, in bits per step.
+
+    .. math:: TE = I(Y_{t+1}; X_t \mid Y_t)
+
+    Corrected by what it reads on average when the source is permuted among the times of equal Y_t (the mean of all
+    surrogates, without drawing one), scaled so that a target that copies its source keeps its full value. Permuting the
+    source over all times instead would also undo its relation to Y_t, and misjudge the chance.
+
+    It needs some observations for each of the L·K·L cells, a stationary pair, and states in which one step is the whole
+    memory: a longer memory of the target reads as transfer. A common cause does so too: it is prediction, not
+    causation.
+
+    Args:
+        counts: of :func:`transfer_counts`, ``[L, K, L]``: target now, source now, target next.
+        correction: ``"adjusted"``, as above, or ``"none"``.
+
+    Returns:
+        Bits, a scalar; at most H(Y_{t+1} given Y_t), below 0 by chance; NaN where no step was counted or where chance
+        alone fixes the estimate.
+
+    Raises:
+        ValueError: if the correction is another.
+
+    Source:
+        Schreiber 2000; "Intensive Intelligence: Mathematical Foundations".
+
+    Example:
+        >>> coin = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1])
+        >>> transfer_entropy(transfer_counts(coin, coin.roll(1), 2, 2)[0])  # copied
+        tensor(0.9544, dtype=torch.float64)
+    """
+    if correction not in ("adjusted", "none"):
+        raise ValueError(f"correction must be adjusted or none, got {correction!r}")
+    weights = as_float64(counts).sum((-2, -1))
+    weights = weights / weights.sum()
+    plain = _weighted(weights, discrete_mutual_information(counts, correction="none"))
+    if correction == "none":
+        return plain
+    expected = _weighted(weights, expected_mutual_information(counts))
+    entropies = [_weighted(weights, shannon_entropy(counts.sum(axis), correction="none")) for axis in (-1, -2)]
+    greatest = torch.minimum(*entropies)
+    room = greatest - expected
+    adjusted = (plain - expected) * greatest / torch.where(room > 1e-9, room, math.nan)
+    return torch.where(greatest == 0, plain, adjusted)
+
+
+def _weighted(weights: Tensor, values: Tensor) -> Tensor:
+    """The mean over strata; one that never occurred has no value and no weight."""
+    return torch.where(weights == 0, 0, weights * values).sum(-1)
+
+
+def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over time of each series now and the second one a step later: what Gaussian estimates are formed from.
+
+    Args:
+        first: ``[..., T, p]`` in order of time.
+        second: ``[..., T, q]``.
+
+    Returns:
+        The sum of z z', ``[d, d]``, the sum of z, ``[d]``, and the number of steps, int64, where z holds the first
+        series now, the second now and the second next: d = p + 2q.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> lagged_moments(torch.ones(4, 2), torch.ones(4, 1))[2]
+        tensor(3)
+    """
+    if first.shape[:-1] != second.shape[:-1] or first.dim() < 2:
+        raise ValueError(f"need [..., T, p] and [..., T, q], got {tuple(first.shape)} and {tuple(second.shape)}")
+    one, other = as_float64(first.detach()), as_float64(second.detach())
+    steps = torch.cat([one[..., :-1, :], other[..., :-1, :], other[..., 1:, :]], dim=-1).flatten(0, -2)
+    return steps.T @ steps, steps.sum(0), torch.tensor(len(steps), device=steps.device)
+
+
+def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
+    r"""Transfer entropy between continuous series, with a history of one step, as if they were Gaussian, in bits a
+    step.
+
+    .. math:: TE = \frac12 \log_2 \frac{|\mathrm{cov}(Y_{t+1} \mid Y_t)|}{|\mathrm{cov}(Y_{t+1} \mid Y_t, X_t)|}
+
+    Half of Granger's causality. Unbiased for Gaussian series: what n steps of independent noise read, about p·q / (2n)
+    nats, is taken off. It sees linear dependence only, and needs many more steps than the 2q + p dimensions: reduce
+    wide activations first, by a projection that does not depend on the data. A longer memory of the target, or a common
+    cause, reads as transfer: it is prediction, not causation.
+
+    Args:
+        source: X, ``[..., T, p]`` in order of time; each leading index is a series of its own.
+        target: Y, ``[..., T, q]``.
+
+    Returns:
+        Bits, a scalar; below 0 by chance; NaN for as few steps as dimensions or a covariance without full rank.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Source:
+        Barnett, Barrett and Seth 2009; "Intensive Intelligence: Mathematical Foundations".
+
+    Example:
+        >>> noise = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+        >>> copied = noise.roll(1, 0) + 0.01 * noise.flip(0)
+        >>> gaussian_transfer_entropy(noise, copied) > 6, gaussian_transfer_entropy(copied, noise) < 0.01
+        (tensor(True), tensor(True))
+    """
+    return gaussian_transfer_from_moments(*lagged_moments(source, target), source.shape[-1])
+
+
+def gaussian_transfer_from_moments(second: Tensor, first: Tensor, num_steps: Tensor, num_source: int) -> Tensor:
+    """Gaussian transfer entropy from the sums of :func:`lagged_moments`, in bits."""
+    matrix = _full_rank_covariance(second, first, num_steps)
+    size = len(matrix)
+    num_target = (size - num_source) // 2
+    source, now = range(num_source), range(num_source, num_source + num_target)
+    later = range(num_source + num_target, size)
+    entropies = (
+        _entropy(matrix, num_steps, (*now, *later))
+        + _entropy(matrix, num_steps, (*source, *now))
+        - _entropy(matrix, num_steps, now)
+        - _entropy(matrix, num_steps, range(size))
+    )
+    return entropies / math.log(2)
+
+
+def _full_rank_covariance(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
+    """The covariance; NaN where a dimension is, up to rounding, constant or a combination of others."""
+    matrix = covariance(second, first, num_steps)
+    deviation = matrix.diagonal().sqrt()
+    correlation = (matrix / deviation.unsqueeze(-1) / deviation).nan_to_num()
+    return torch.where(torch.linalg.eigvalsh(correlation)[0] > 1e-10, matrix, math.nan)
+
+
+def _entropy(matrix: Tensor, num_samples: Tensor, indices: Sequence[int]) -> Tensor:
+    """Gaussian entropy of some of the dimensions, without bias and less its constants, in nats."""
+    chosen = torch.tensor(tuple(indices), device=matrix.device)
+    # ln|S| of n samples is too small by the mean logarithm of chi-square variables.
+    freedom = as_float64(num_samples) - torch.arange(1, len(chosen) + 1, device=matrix.device)
+    mean_log = torch.digamma(torch.where(freedom > 0, freedom, math.nan) / 2) - ((num_samples - 1) / 2).log()
+    return (matrix[chosen][:, chosen].logdet() - mean_log.sum()) / 2
+
+
+def total_correlation(matrix: Tensor) -> Tensor:
+    r"""Total correlation of Gaussian variables: how far they are from independent, in bits.
+
+    .. math:: \sum_i H(X_i) - H(X) = -\tfrac12 \log_2 |\mathrm{corr}(X)|
+
+    Args:
+        matrix: their covariance, ``[d, d]``.
+
+    Returns:
+        Bits, a scalar, not negative; infinite or NaN for a covariance without full rank.
+
+    Source:
+        Watanabe 1960.
+
+    Example:
+        >>> total_correlation(torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
+        tensor(0.3219, dtype=torch.float64)
+    """
+    values = as_float64(matrix)
+    return (values.diagonal().log().sum() - values.logdet()) / 2 / math.log(2)
+
+
+def integrated_information(states: Tensor) -> Tensor:
+    r"""Integrated information: what a present tells of the next state beyond its two best parts, in bits.
+
+    .. math:: \Phi = \min_{A, B} \; I(Z_t; Z_{t+1}) - I(A_t; A_{t+1}) - I(B_t; B_{t+1})
+
+    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favoured for its size. It
+    is none of the Phi of integrated information theory and says nothing of consciousness; it may be negative where the
+    parts share what they remember, which is why total correlation belongs beside it. For a few components (three
+    scorers, a handful of heads): at most 12, and many more steps than twice that.
+
+    Args:
+        states: Z, ``[..., T, d]`` in order of time, 2 to 12 components; each leading index is a series of its own.
+
+    Returns:
+        Bits, a scalar; NaN for as few steps as 2d or a covariance without full rank.
+
+    Raises:
+        ValueError: for another number of components.
+
+    Source:
+        Barrett and Seth 2011; "Intensive Intelligence: Mathematical Foundations".
+
+    Example:
+        >>> noise = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
+        >>> integrated_information(noise).abs() < 0.01
+        tensor(True)
+    """
+    require_components(states.shape[-1])
+    return integration_from_moments(*lagged_moments(states[..., :0], states))
+
+
+def require_components(num_components: int) -> None:
+    """Refuse a system that has no bipartition, or too many."""
+    if not 2 <= num_components <= MAX_COMPONENTS:
+        raise ValueError(f"a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
+
+
+def integration_from_moments(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
+    """Whole minus sum at the bipartition that makes it least, from sums of states now and next, in bits."""
+    matrix = _full_rank_covariance(second, first, num_steps)
+    size = len(matrix) // 2
+
+    def memory(part: tuple[int, ...]) -> Tensor:
+        later = tuple(index + size for index in part)
+        present, following = _entropy(matrix, num_steps, part), _entropy(matrix, num_steps, later)
+        return present + following - _entropy(matrix, num_steps, part + later)
+
+    whole = memory(tuple(range(size)))
+    excess = [whole - memory(part) - memory(rest) for part, rest in _bipartitions(size)]
+    return torch.stack(excess).min() / math.log(2)
+
+
+def _bipartitions(size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Every way to split the components in two, once: the first part holds component 0."""
+    for others in range(size - 1):
+        for chosen in combinations(range(1, size), others):
+            part = (0, *chosen)
+            yield part, tuple(index for index in range(size) if index not in part)

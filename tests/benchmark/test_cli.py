@@ -1,0 +1,90 @@
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmark.rows import DENSE, MOE, OURS
+from benchmark.test_harness import ANSWERS, write
+from intensive_callbacks import BenchmarkTable
+from intensive_callbacks.benchmark.cli import leaderboard
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(leaderboard)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def own_csv(tmp_path):
+    path = tmp_path / "own.csv"
+    rows = [[row.model, row.task, row.protocol, row.source, row.accuracy, row.active_params] for row in (DENSE, MOE)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["model", "task", "protocol", "source", "accuracy", "active_params"], *rows])
+    return path
+
+
+def test_it_prints_published_models(run):
+    result = run("--baselines", "vision", "--featured")
+    assert result.exit_code == 0
+    assert "efficientnet_b0.ra_in1k" in result.output
+    assert max(map(len, result.output.splitlines())) <= 120
+
+
+def test_it_sorts_each_group_and_writes_each_format(run, own_csv):
+    rows = list(csv.DictReader(io.StringIO(run(own_csv, "--sort", "p3", "--format", "csv").output)))
+    assert [row["model"] for row in rows] == ["sparse", "dense"]
+    (group,) = json.loads(run(own_csv, "--format", "json").output)["groups"]
+    assert [row["model"] for row in group["rows"]] == ["dense", "sparse"]
+    assert "| **sparse**" not in run(own_csv, "--format", "md").output
+    assert "| sparse |" in run(own_csv, "--format", "md").output
+
+
+def test_it_takes_runs_and_results_beside_each_other(run, offline):
+    import wandb
+
+    from intensive_callbacks.sinks.wandb import log_table
+
+    with wandb.init(project="p", mode="offline", dir=str(offline)) as logged:
+        log_table(logged, BenchmarkTable([OURS]))
+    write(offline / "results")
+    output = run(logged.settings.sync_dir, offline / "results", "--format", "csv").output
+    assert [row["model"] for row in csv.DictReader(io.StringIO(output))] == ["ours", "org/tiny", "org/tiny"]
+
+
+def test_it_compares_with_confidence_where_it_can_and_says_where_it_cannot(run, tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b", answers={task: [1.0] * 4 for task in ANSWERS})
+    output = run(tmp_path / "a", tmp_path / "b", "--compare").output
+    assert "on the same 8 examples: 0 only org/tiny has right, 3 only org/tiny (McNemar p = 0.25)" in output
+    assert "cannot tell which is better configured: there are no per-example results of org/tiny" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to show: name runs, results files or --baselines language"),
+        (["--baselines", "audio"], "no baselines 'audio': give one of language"),
+        (["--baselines", "vision", "--sort", "size"], "no metric has the key or symbol 'size'"),
+        (["--baselines", "vision", "--compare"], "--compare needs two models"),
+        (["nowhere"], "no final_benchmark table below nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(run, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"leaderboard: {message}")
+    assert "Traceback" not in result.output
+
+
+def test_a_name_cannot_break_out_of_csv(run, own_csv):
+    text = own_csv.read_text(encoding="utf-8").replace("dense", "\"=cmd|' /C calc'!A0\"")
+    own_csv.write_text(text, encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(run(own_csv, "--format", "csv").output)))
+    assert rows[0]["model"] == "'=cmd|' /C calc'!A0"
+    assert dataclasses.replace(MOE).model == rows[1]["model"]

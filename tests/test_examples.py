@@ -1,0 +1,51 @@
+"""Every example runs, and says what it is there to say."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from digits import EXAMPLES
+
+
+def run(tmp_path, name, *arguments):
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MPLBACKEND": "agg"}
+    environment.pop("WANDB_DIR", None)
+    for folder in ("CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
+        environment[f"WANDB_{folder}"] = str(tmp_path)
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_quickstart(tmp_path):
+    started = time.monotonic()
+    out = run(tmp_path, "00_quickstart.py")
+    assert time.monotonic() - started < 90  # what the README says of it
+    assert re.search(r"DigitsClassifier +70k", out)
+    assert "ImageNet-1k top-1" in out
+    assert "wandb sync " in out
+    page = (tmp_path / "demo/overview.html").read_text()
+    assert not re.search(r"(src|href)=[\"']https?:", page)
+    assert (tmp_path / "demo/overview.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.glob("demo/wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+def test_the_plain_loop(tmp_path):
+    out = run(tmp_path, "01_plain_loop.py")
+    # 64·32 + 32 + 32·10 + 10 parameters and 2·(64·32 + 32·10) FLOPs an example
+    assert "'baseline/total_params': 2410.0" in out
+    assert "'baseline/flops_per_example': 4736.0" in out
+    assert re.search(r"^500 .*intensive/p3_score", out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_command_line_from_yaml(tmp_path):
+    out = run(tmp_path, "03_cli.py", "fit", "--config", str(EXAMPLES / "config.yaml"))
+    assert re.search(r"DigitsFromYaml +70k", out)

@@ -106,8 +106,12 @@ class Fragile(nn.Module):
         super().__init__()
         self.frozen = nn.BatchNorm1d(8).eval()
         self.net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout())
+        self.register_buffer("counter", torch.zeros(1))
+        self.register_buffer("cache", torch.zeros(1))
 
     def forward(self, x):
+        self.counter += 1
+        self.cache = torch.ones(3)
         return self.net(self.frozen(x)) + torch.rand(8)
 
 

@@ -99,13 +99,14 @@ def sharded(rank, path, queue):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_fsdp2_counts_the_whole_model_on_every_rank(sparse, tmp_path):
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [context.Process(target=sharded, args=(rank, tmp_path / "store", queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    results = [queue.get(timeout=20) for _ in processes]
+    results = [queue.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
     for result, num_bytes, local in results:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ParameterCount", "count_parameters"]
 
+CONVENTIONS = ("active", "active_without_input_embedding", "active_without_embeddings")
+
 
 @dataclass(frozen=True)
 class ParameterCount:
@@ -53,6 +55,22 @@ class ParameterCount:
     embedding: int
     trainable: int
     num_bytes: int
+
+    def convention(self, published: float) -> str:
+        """The active figure that a published number of active parameters is nearest to: what its publisher left out.
+
+        Raises:
+            ValueError: if it is more than 5 % from all three, and so counts something else.
+
+        Example:
+            >>> count_parameters(nn.Linear(10, 5)).convention(54)
+            'active'
+        """
+        name = min(CONVENTIONS, key=lambda name: abs(getattr(self, name) - published))
+        if abs(getattr(self, name) - published) > 0.05 * published:
+            figures = ", ".join(f"{name} {getattr(self, name)}" for name in CONVENTIONS)
+            raise ValueError(f"{published:g} active parameters follow none of the conventions: {figures}")
+        return name
 
 
 def count_parameters(
@@ -167,12 +185,12 @@ def _embeddings(model: nn.Module) -> tuple[set[int], set[int]]:
     transformers' models say which these are; of others every ``nn.Embedding`` is a look-up and every linear layer as
     wide as one of them has entries is a head.
     """
-    owner = next((module for module in model.modules() if _asked(module, "get_input_embeddings") is not None), None)
-    if owner is not None:
-        return _parameters_of(_asked(owner, "get_input_embeddings")), _parameters_of(
-            _asked(owner, "get_output_embeddings")
-        )
-    tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    owner = next((module for module in model.modules() if _asked(module, "get_input_embeddings") is not None), model)
+    asked = _asked(owner, "get_input_embeddings")
+    # What a vision model calls its input embedding is a projection of patches, which multiplies like any layer.
+    tables = [m for m in (asked or model).modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    if asked is not None:
+        return _parameters_of(*tables), _parameters_of(_asked(owner, "get_output_embeddings"))
     widths = {table.num_embeddings for table in tables}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in widths]
     return _parameters_of(*tables), _parameters_of(*heads)

@@ -1,5 +1,5 @@
 """Running a model on the side, so that nobody can tell afterwards."""
-# ruff: noqa: SLF001 - hooks are listed nowhere else
+# ruff: noqa: SLF001 - hooks and buffers of a module are listed nowhere else
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def preserved(model: nn.Module) -> Iterator[None]:
     """Modes, buffers, hooks and random states are afterwards as they were before."""
     training = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     tables = [table for module in model.modules() for table in (module._forward_hooks, module._forward_pre_hooks)]
     hooks = [(table, set(table)) for table in tables]
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
@@ -31,8 +32,11 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for table, known in hooks:  # a trace that fails leaves its own behind
             for key in set(table) - known:
                 del table[key]
+        for module, named in buffers:  # a forward may register others in their place
+            module._buffers.clear()
+            module._buffers.update(named)
         with torch.no_grad():
-            for buffer, value in buffers:
+            for buffer, value in values:
                 buffer.copy_(value)
 
 

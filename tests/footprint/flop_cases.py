@@ -13,7 +13,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-B, T, D, H, V = 2, 12, 32, 4, 96
+B, T, D, H, V = 2, 64, 128, 4, 512
 TOKENS = B * T
 
 
@@ -67,7 +67,7 @@ def decoder_flops(key_heads: int = H) -> int:
     return projections + attention(T, T, D) + 2 * linear(TOKENS, D, 4 * D) + linear(TOKENS, D, V)
 
 
-EXPERTS, TOP_K, HIDDEN = 8, 2, 48
+EXPERTS, TOP_K, HIDDEN = 8, 2, 192
 MOE_FLOPS = linear(TOKENS, D, EXPERTS) + TOP_K * 2 * linear(TOKENS, D, HIDDEN)
 
 
@@ -147,10 +147,10 @@ def int8_linear() -> nn.Module:
         )
 
 
-def resnet50() -> nn.Module:
+def resnet50(device: str = "meta") -> nn.Module:
     import transformers
 
-    with torch.device("meta"):
+    with torch.device(device):
         return transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000))
 
 
@@ -172,7 +172,7 @@ def encoder_layer() -> nn.Module:
 
 
 ENCODER_FLOPS = 4 * linear(TOKENS, D, D) + attention(T, T, D) + 2 * linear(TOKENS, D, HIDDEN)
-LENGTHS = (4, 7, 12)
+LENGTHS = (20, 40, 64)
 PADDING = torch.arange(T)[None] >= torch.tensor(LENGTHS)[:, None]
 
 

@@ -1,0 +1,144 @@
+"""``intensive-callbacks profile``: what it prints, and that it never asks the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from intensive_callbacks.cli import app
+
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "published_models.json").read_text())
+FACTORY = """
+import torch
+from torch import nn
+
+def model():
+    return nn.Linear(10, 5)
+
+def image_model():
+    return nn.Conv2d(3, 4, 3), torch.ones(2, 3, 8, 8)
+
+def text_model():
+    return nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 7)), torch.ones(2, 3, dtype=torch.long)
+
+def broken():
+    return nn.Linear(10, 5), torch.ones(2, 3)
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["profile", *args])
+
+
+def profiled(*args):
+    done = run(*args, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_factory_of_ones_own(here):
+    assert profiled("my_models:model") == {
+        "model": "Linear",
+        "num_bytes": 220,
+        "parameters": {
+            "total": 55,
+            "active": 55,
+            "active_without_input_embedding": 55,
+            "active_without_embeddings": 55,
+            "routed": 0,
+            "shared": 0,
+            "router": 0,
+            "embedding": 0,
+            "trainable": 55,
+        },
+        "flops": None,
+    }
+
+
+def test_flops_are_per_example_or_per_token_of_the_factory_s_batch(here):
+    image, text = profiled("my_models:image_model")["flops"], profiled("my_models:text_model")["flops"]
+    assert (image["per_example"], image["num_examples"]) == (2 * 4 * 3 * 9 * 6 * 6, 2)
+    assert (text["per_token"], text["num_tokens"]) == (2 * 6 * 7, 6)
+
+
+def test_a_published_config_file_gives_the_published_figures(tmp_path):
+    entry = next(entry for entry in PUBLISHED if entry["model"] == "OLMoE-1B-7B")
+    config = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], **entry["config_kwargs"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    costs = profiled(str(tmp_path / "config.json"), "--sequence-length", "64")
+    assert costs == profiled(str(tmp_path), "--sequence-length", "64")
+    assert round(costs["parameters"]["total"] / 1e9, 3) == entry["measured_total"]
+    assert round(costs["parameters"]["active"] / 1e9, 3) == entry["measured_active"][0]
+    # Two FLOPs for each active parameter that multiplies, norms aside, and attention over 64 tokens in 16 layers.
+    expected = 2 * costs["parameters"]["active_without_input_embedding"] + 16 * 4 * 64 * 2048
+    assert costs["flops"]["per_token"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_table_says_each_kind_and_convention():
+    done = CliRunner(env={"COLUMNS": "140"}).invoke(app, ["profile", "MixtralConfig", "--sequence-length", "16"])
+    assert done.exit_code == 0, done.output
+    for text in ("MixtralConfig (MixtralForCausalLM)", "46.7 G", "12.88 G", "12.75 G", "12.62 G", "FLOPs per token"):
+        assert text in done.output
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("NoSuchConfig", "is no file, no module:factory and no config class"),
+        ("my_models:nowhere", "cannot find 'nowhere'"),
+        ("no_module:model", "cannot find 'model'"),
+        ("my_models:nothing", "must return a model, or a model and its batch; got int"),
+        ("not_a_config.json", "no config of a model"),
+    ],
+)
+def test_what_cannot_be_profiled_is_said_without_a_traceback(here, target, message):
+    (here / "not_a_config.json").write_text("{}")
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["profile", target])
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_forward_that_fails_leaves_the_other_figures(here):
+    done = run("my_models:broken", "--json")
+    assert json.loads(done.stdout)["parameters"]["total"] == 55
+    assert "FLOPs are not counted: RuntimeError" in done.stderr
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from intensive_callbacks.cli import app\n"
+        "try: app(['profile', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'wandb', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
+
+
+def test_it_never_opens_a_connection():
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
+        "from intensive_callbacks.cli import app\n"
+        "app(['profile', 'OlmoeConfig', '--sequence-length', '8', '--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True, text=True)
+    assert json.loads(done.stdout)["flops"]["num_tokens"] == 8

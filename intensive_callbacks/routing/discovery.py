@@ -245,7 +245,8 @@ def _unnamed(block: nn.Module, name: str, child_name: str, child: nn.Module) -> 
     if number is None or _has_word(child_name, ("layer", "block", "shared")):
         return
     for sibling_name, sibling in block.named_children():
-        if sibling is not child and _has_word(sibling_name, ROUTER_WORDS[:4]) and _rows(sibling) == number:
+        named = _has_word(sibling_name, ROUTER_WORDS[:4]) and not _has_word(sibling_name, NOT_ROUTERS)
+        if sibling is not child and named and _rows(sibling) == number:
             yield name, block, sibling, (child,), number, 0
 
 

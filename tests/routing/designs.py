@@ -83,7 +83,9 @@ class Biased(LinearGate):
         scores = self.gate(x).sigmoid()
         choice = scores + self.bias
         groups = choice.view(-1, 3, E // 3).sum(-1).topk(2, dim=-1).indices
-        allowed = torch.zeros(len(x), 3, dtype=torch.bool).scatter(1, groups, value=True).repeat_interleave(E // 3, dim=1)
+        allowed = (
+            torch.zeros(len(x), 3, dtype=torch.bool).scatter(1, groups, value=True).repeat_interleave(E // 3, dim=1)
+        )
         ids = choice.masked_fill(~allowed, -torch.inf).topk(K, dim=-1, sorted=False).indices
         weights = scores.gather(1, ids)
         return weights / weights.sum(-1, keepdim=True), ids

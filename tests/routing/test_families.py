@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -127,8 +129,12 @@ def test_what_is_read_is_what_the_experts_compute(family):
     recorded = recorded_logits(model)
     observer.attach()
     run(model)
-    for handle in observer._handles:
-        handle.remove()
+    with (
+        pytest.warns(UserWarning, match="vision_moe never fired")
+        if len(layers) < len(observer.layers)
+        else nullcontext()
+    ):
+        observer.detach()
     assert set(samples) == set(layers)
     for name, sample in samples.items():
         layer = layers[name]

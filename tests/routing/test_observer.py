@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -28,7 +29,9 @@ class Tower(nn.Module):
 
     def forward(self, x):
         for block in self.blocks:
-            x = x + (block(x) if self.reentrant is None else checkpoint(block, x, use_reentrant=self.reentrant))
+            x = x + (
+                block(x).view_as(x) if self.reentrant is None else checkpoint(block, x, use_reentrant=self.reentrant)
+            )
         return x
 
 
@@ -67,7 +70,9 @@ def assert_same(left, right):
     assert left.keys() == right.keys()
     for name in left:
         for key in left[name]:
-            torch.testing.assert_close(left[name][key], right[name][key], rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(
+                left[name][key], right[name][key], rtol=1e-5, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}"
+            )
 
 
 def brute_force(samples):
@@ -83,7 +88,8 @@ def brute_force(samples):
             sums["num_tokens"] += 1
             sums["entropy"] -= sum(x * torch.tensor(x).log().item() for x in p if x > 0)
             sums["z"] += logits.exp().sum().log().item() ** 2
-            sums["margin"] += sorted(p)[-1] - sorted(p)[-2]
+            greatest, second = sorted(p, reverse=True)[:2]
+            sums["margin"] += greatest - second
             sums["probability"] = [a + b for a, b in zip(sums["probability"], p, strict=True)]
             for slot, e in enumerate(sample.expert_ids[t].tolist()):
                 if e < 0:
@@ -285,6 +291,7 @@ def test_mask_covers_the_last_columns_when_there_is_a_cache():
     assert int(observer.statistics["model.layers.0.mlp"].states()["num_tokens"]) == 6 + 2 * 2
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # inductor's own imports
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_attached_before(backend):
     model, x = Tower(Einsum), torch.randn(4, 5, D)
@@ -306,6 +313,8 @@ def test_compiled_attached_before(backend):
     assert torch.equal(loads, seen)
 
 
+# torch.compile of a module with hooks looks at .grad of what it is called with
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("around", ["checkpoint in compile", "compile in checkpoint"])
 def test_compiled_and_checkpointed_counts_once(around):
     model, x = Tower(Einsum), torch.randn(4, 5, D, requires_grad=True)
@@ -336,11 +345,11 @@ def test_attached_after_compilation_says_so():
     compiled(x)
     counted = int(observer.statistics["blocks.0"].states()["num_tokens"])
     if counted:
-        observer.detach()
         assert counted == 20
     else:
         with pytest.warns(UserWarning, match="never fired"):
-            observer.detach()
+            observer.warn_of_silence()
+    observer.detach()
 
 
 def test_a_reader_by_pattern():
@@ -358,7 +367,7 @@ def test_a_reader_by_pattern():
         assert inputs[0].shape == (3, D)
         return {"expert_ids": output["packed"][:, None]}
 
-    with RouterObserver(model, routers={"*": read} if False else {"[ab]": read}) as observer:
+    with RouterObserver(model, routers={"[ab]": read}) as observer:
         ids = model["a"](torch.randn(3, D))["packed"]
         model["b"](torch.randn(3, D))
     assert [layer.name for layer in observer.layers] == ["a", "b"]
@@ -437,7 +446,7 @@ def test_states_feed_the_metrics_with_a_dimension_of_layers():
 
 def test_fused_and_hashed_layers_have_no_module_for_a_router():
     model = nn.ModuleDict({"fused": Fused(), "hashed": Hashed()})
-    assert [layer.router for layer in RouterObserver(model).layers] == [None, None]
+    assert {layer.name: layer.router for layer in RouterObserver(model).layers} == {"fused": None, "hashed": None}
 
 
 def test_memory_is_that_of_the_sums():

@@ -119,8 +119,9 @@ class Decision:
             return None
         ids = seen.reshape(-1, seen.shape[-1])
         if self.weights is not None and self.num_classes > self.num_experts:
-            # A token that chose to compute nothing may be shown as an expert that has no weight.
-            ids = ids.masked_fill(self.weights.reshape(ids.shape) == 0, self.num_classes - 1)
+            # A token that chose to compute nothing may be shown to the experts as the first one's, with no weight.
+            nothing = (self.weights.reshape(ids.shape) == 0) & (ids == 0)
+            ids = ids.masked_fill(nothing, self.num_classes - 1)
         if self.dispatch is not None and self.dispatch.numel() == ids.shape[0] * self.num_classes:
             kept = self.dispatch.reshape(-1, self.num_classes).gather(-1, ids.clamp_min(0))
             ids = ids.masked_fill(~kept, -1)

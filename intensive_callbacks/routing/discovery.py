@@ -225,8 +225,8 @@ def _walk(module: nn.Module, name: str, ancestors: tuple[tuple[str, nn.Module], 
 def _with_router(
     ancestors: tuple[tuple[str, nn.Module], ...], experts: nn.Module, num_experts: int
 ) -> Iterator[_Found]:
-    for name, block in ancestors[:-4:-1]:
-        router = _find_router(block, experts, num_experts)
+    for distance, (name, block) in enumerate(ancestors[:-4:-1]):
+        router = _find_router(block, experts, num_experts, beyond=distance > 0)
         if router is not None:
             module, width = router
             extra = width - num_experts if num_experts else 0
@@ -245,7 +245,8 @@ def _unnamed(block: nn.Module, name: str, child_name: str, child: nn.Module) -> 
     if number is None or _has_word(child_name, ("layer", "block", "shared")):
         return
     for sibling_name, sibling in block.named_children():
-        if sibling is not child and _has_word(sibling_name, ROUTER_WORDS[:4]) and _rows(sibling) == number:
+        named = _has_word(sibling_name, ROUTER_WORDS[:4]) and not _has_word(sibling_name, NOT_ROUTERS)
+        if sibling is not child and named and _rows(sibling) == number:
             yield name, block, sibling, (child,), number, 0
 
 
@@ -264,12 +265,20 @@ def _inside_block(block: nn.Module, name: str) -> Iterator[_Found]:
         yield name, block, routers[0], tables, number, 0
 
 
-def _find_router(block: nn.Module, experts: nn.Module | None, num_experts: int) -> tuple[nn.Module | None, int] | None:
-    """The router of a block and the number of its classes: exactly E, or more if it is called a router."""
+def _find_router(
+    block: nn.Module, experts: nn.Module | None, num_experts: int, *, beyond: bool = False
+) -> tuple[nn.Module | None, int] | None:
+    """The router of a block and the number of its classes: exactly E, or more if it is called a router.
+
+    ``beyond`` the module that has the experts, a router is taken only if its place in the block is called one: what
+    else is there may have experts and a router of its own.
+    """
     candidates = []
     skipped = {id(m) for m in experts.modules()} if experts is not None else set()
     for path, module in block.named_modules():
         if id(module) in skipped or _has_word(path, NOT_ROUTERS) or "expert" in path.rpartition(".")[2].lower():
+            continue
+        if beyond and path and not _has_word(path.partition(".")[0], ROUTER_WORDS):
             continue
         named = _is_router_like(path, module)
         for parameter_name, parameter in module.named_parameters(recurse=False):

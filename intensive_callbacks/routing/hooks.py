@@ -161,7 +161,7 @@ class LayerHooks(_Hooks):
             self.broken = True
             warnings.warn(f"the routing of {self.layer.name} is not counted any more: {error!r}", stacklevel=2)
             return
-        self.read = self.read or sample.expert_ids is not None or sample.dispatch is not None
+        self.read = True
         if observer.on_sample is not None and not torch.compiler.is_compiling():
             observer.on_sample(sample)
 

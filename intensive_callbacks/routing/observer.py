@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ from intensive_callbacks.routing.statistics import RoutingStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from torch.utils.hooks import RemovableHandle
     from typing_extensions import Self
 
     from intensive_callbacks.routing.readers import Reader
@@ -82,7 +83,7 @@ class RouterObserver:
         self.attached = False
         self.layers = discover(model, routers)
         self._routers = routers
-        self._handles: list[RemovableHandle] = []
+        self._attachment = ExitStack()
         self.statistics = {
             layer.name: RoutingStatistics(layer.num_experts + layer.num_zero_experts, _device(layer))
             for layer in self.layers
@@ -101,23 +102,21 @@ class RouterObserver:
             return self
         for layer in self.layers:
             self.statistics[layer.name].to(_device(layer))
-        for hooks in self._hooks:
-            self._handles += hooks.register()
+        handles = [handle for hooks in self._hooks for handle in hooks.register()]
         for module in takers_of_masks(self.model) if self.layers else ():
-            self._handles += MaskHooks(self, module).register(module)
+            handles += MaskHooks(self, module).register(module)
+        for handle in handles:
+            self._attachment.callback(handle.remove)
+        self._attachment.enter_context(_side_effects_in_compiled_checkpoints())
         self.attached = True
         return self
 
     def detach(self) -> None:
-        """Take the hooks off, and say which layers were never seen."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        for hooks in self._hooks:
-            hooks.abandon()
-        if self.attached:
-            self.attached = False
-            self._warn_of_silence()
+        """Take the hooks off; if the model ran, say which layers were never seen."""
+        self._attachment.close()
+        if self.attached and any(hooks.ran for hooks in self._hooks):
+            self.warn_of_silence()
+        self.attached = False
 
     def __enter__(self) -> Self:
         return self.attach()
@@ -125,7 +124,10 @@ class RouterObserver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        ran = any(hooks.ran for hooks in self._hooks)
         self.detach()
+        if kind is None and not ran:
+            self.warn_of_silence()
 
     def reset(self) -> None:
         """Set all sums to zero, in place."""
@@ -144,20 +146,24 @@ class RouterObserver:
         for name, statistics in self.statistics.items():
             statistics.restore(snapshot[name])
 
-    def _warn_of_silence(self) -> None:
-        ran = any(hooks.ran for hooks in self._hooks)
+    @property
+    def silent(self) -> list[str]:
+        """The layers whose hooks have not fired."""
+        return [hooks.layer.name for hooks in self._hooks if not hooks.ran]
+
+    def warn_of_silence(self) -> None:
+        """Warn of the layers that were never seen; for a moment at which the model must have run."""
         unread = [hooks.layer.name for hooks in self._hooks if hooks.ran and not hooks.read]
-        silent = [hooks.layer.name for hooks in self._hooks if not hooks.ran]
         if unread:
             warnings.warn(
                 f"the routing of {_listing(unread)} could not be read: the layer ran, but no selection of experts was "
                 "seen; give it a reader: routers={'name.of.the.router': read}",
                 stacklevel=3,
             )
-        if silent and ran:
+        if self.silent:
             warnings.warn(
-                f"the routers of {_listing(silent)} never fired: the model was compiled before the hooks were on, or "
-                "its forward does not call these modules",
+                f"the routers of {_listing(self.silent)} never fired: the model was compiled before the hooks were on, "
+                "or its forward does not call these modules",
                 stacklevel=3,
             )
 
@@ -180,6 +186,14 @@ class RouterObserver:
         # With a cache the mask covers what came before, too: the tokens are its last columns.
         columns = num_tokens // mask.shape[0]
         return (mask[:, -columns:] != 0).reshape(-1) if columns <= mask.shape[-1] else None
+
+
+def _side_effects_in_compiled_checkpoints() -> AbstractContextManager[object]:
+    """Compiling a checkpointed region refuses what a hook notes in it, unless backward need not note it again."""
+    from torch._dynamo import config
+
+    name = "skip_fwd_side_effects_in_bwd_under_checkpoint"
+    return config.patch(name, True) if hasattr(config, name) else nullcontext()
 
 
 def _device(layer: MoELayer) -> torch.device:

@@ -56,9 +56,10 @@ class RoutingStatistics:
         self.device = torch.device(device)
         real = torch.float32 if self.device.type == "mps" else torch.float64
         with torch.inference_mode(mode=False):  # a tensor born in inference mode could not be added to outside it
+            # One element where no dimension would do: torch.compile (2.13) loses what is added to a float64 scalar.
             self._sums = {
                 name: torch.zeros(
-                    (num_experts,) if name in self.WIDE else (),
+                    num_experts if name in self.WIDE else 1,
                     dtype=torch.int64 if name in self.COUNTS else real,
                     device=self.device,
                 )
@@ -71,7 +72,8 @@ class RoutingStatistics:
 
     def states(self) -> dict[str, Tensor]:
         """The sums by name: the accumulators themselves, not copies."""
-        return {**self._sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
+        sums = {name: total if name in self.WIDE else total[0] for name, total in self._sums.items()}
+        return {**sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
 
     def to(self, device: torch.device | str) -> None:
         """Move the sums to another device; where they are already there they stay the same tensors."""

@@ -60,6 +60,7 @@ MORE = {  # what a family's config needs besides to be small, valid and a mixtur
     "hunyuan_v1_moe": {"head_dim": 8, "moe_topk": 2, "num_experts": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mistral4": {"head_dim": 16},
+    "longcat_flash": {"zero_expert_num": 4},
     "mimo_v2_flash": {"num_key_value_heads": 2},
     "qwen4_exp": {
         "indexer_compress_ratio": 2,
@@ -125,8 +126,8 @@ def randomize(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def run(model: torch.nn.Module) -> None:
-    """One forward of random tokens."""
-    ids = torch.randint(3, 97, (2, NUM_TOKENS), generator=torch.Generator().manual_seed(2))
+    """One forward of tokens that all differ."""
+    ids = 3 + torch.randperm(94, generator=torch.Generator().manual_seed(2))[: 2 * NUM_TOKENS].view(2, NUM_TOKENS)
     inputs = {"input_ids": ids}
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         inputs["decoder_input_ids"] = ids.flip(1)

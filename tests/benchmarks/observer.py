@@ -1,0 +1,289 @@
+"""What the observer costs: training steps with it, without it, and with what people do today, side by side.
+
+Run from the repository's root: ``python tests/benchmarks/observer.py --device cuda``. Every round runs each variant in
+turn, so that what drifts drifts for all; printed are the median of the rounds and, as a ratio, the median and the range
+of each round's ratio to the plain step of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import platform
+import statistics
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from intensive_callbacks import RouterObserver
+from intensive_callbacks.routing.hooks import LayerHooks
+
+EVERY_N_STEPS = 50
+SHAPES = {  # OLMoE's: on a GPU 1.8e9 parameters, 16 layers of 64 experts; on a CPU a step of about 20 ms
+    "cuda": {"hidden": 1024, "ffn": 512, "layers": 16, "heads": 16, "experts": 64, "top_k": 8, "vocab": 50304},
+    "cpu": {"hidden": 128, "ffn": 64, "layers": 4, "heads": 4, "experts": 16, "top_k": 2, "vocab": 512},
+}
+BATCHES = {"cuda": (8, 1024), "cpu": (4, 64)}
+
+
+class Block(nn.Module):
+    """The torch-only design that is read by watching its forward: a Linear gate and a list of experts."""
+
+    def __init__(self, hidden: int, ffn: int, experts: int, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.gate = nn.Linear(hidden, experts, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(hidden, ffn), nn.SiLU(), nn.Linear(ffn, hidden)) for _ in range(experts)
+        )
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        weights, ids = self.gate(flat).softmax(-1).topk(self.top_k, dim=-1)
+        out = torch.zeros_like(flat)
+        for number, expert in enumerate(self.experts):
+            tokens, slots = torch.where(ids == number)
+            out = out.index_add(0, tokens, expert(flat[tokens]) * weights[tokens, slots, None])
+        return x + out.view_as(x)
+
+
+class Plain(nn.Module):
+    """A stack of such blocks that has the interface of a language model."""
+
+    def __init__(self, shape: dict) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(shape["vocab"], shape["hidden"])
+        blocks = (Block(shape["hidden"], shape["ffn"], shape["experts"], shape["top_k"]) for _ in range(shape["layers"]))
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(shape["hidden"], shape["vocab"])
+
+    def forward(self, input_ids, labels):
+        logits = self.head(self.blocks(self.embed(input_ids)))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+def olmoe(shape: dict, device: str) -> nn.Module:
+    from transformers import OlmoeConfig, OlmoeForCausalLM
+
+    config = OlmoeConfig(
+        vocab_size=shape["vocab"],
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["ffn"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["heads"],
+        num_experts=shape["experts"],
+        num_experts_per_tok=shape["top_k"],
+        max_position_embeddings=4096,
+        use_cache=False,
+    )
+    config._experts_implementation = "grouped_mm" if device == "cuda" else "eager"
+    with torch.device(device):
+        return OlmoeForCausalLM(config).to(torch.bfloat16 if device == "cuda" else torch.float32)
+
+
+class Trainer:
+    """Forward, backward and optimizer on one batch, again and again."""
+
+    def __init__(self, model: nn.Module, shape: dict, device: str) -> None:
+        self.model, self.device = model, device
+        generator = torch.Generator().manual_seed(0)
+        self.ids = torch.randint(0, shape["vocab"], BATCHES[device], generator=generator).to(device)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+        self.losses: list[torch.Tensor] = []
+
+    def step(self, **kwargs) -> None:
+        output = self.model(input_ids=self.ids, labels=self.ids, **kwargs)
+        loss = output if isinstance(output, torch.Tensor) else output.loss
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.losses.append(loss.detach())
+
+    def synchronize(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+@contextmanager
+def nothing(trainer):
+    yield lambda _: trainer.step()
+
+
+@contextmanager
+def observer(trainer):
+    """Ids at every step; what needs probabilities at one step in 50."""
+    with RouterObserver(trainer.model) as watching:
+
+        def step(number):
+            watching.sampling = (number + 1) % EVERY_N_STEPS == 0
+            trainer.step()
+            if watching.sampling:
+                watching.reset()
+
+        yield step
+
+
+@contextmanager
+def router_logits(trainer):
+    """What transformers offers."""
+    yield lambda _: trainer.step(output_router_logits=True)
+
+
+@contextmanager
+def bincount(trainer):
+    """What a hook usually does."""
+    with hooked(trainer.model, count_by_bincount):
+        yield lambda _: trainer.step()
+
+
+@contextmanager
+def scatter(trainer):
+    """The least that a hook could do."""
+    with hooked(trainer.model, count_by_scatter):
+        yield lambda _: trainer.step()
+
+
+@contextmanager
+def hooked(model, count):
+    handles = []
+    for layer in RouterObserver(model).layers:
+        counts = torch.zeros(layer.num_experts, dtype=torch.int64, device=next(layer.block.parameters()).device)
+        (experts,) = layer.experts
+        handles.append(experts.register_forward_pre_hook(functools.partial(count, counts)))
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def count_by_bincount(counts, _, args):
+    counts += torch.bincount(args[1].flatten(), minlength=len(counts))
+
+
+def count_by_scatter(counts, _, args):
+    ids = args[1].flatten()
+    counts.scatter_add_(0, ids, torch.ones_like(ids))
+
+
+def measure(trainer: Trainer, variants: list, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds per step of each variant in each round."""
+    seconds: dict[str, list[float]] = {variant.__name__: [] for variant in variants}
+    for number in range(rounds + 1):
+        for variant in variants:
+            with variant(trainer) as step:
+                trainer.synchronize()
+                begin = time.perf_counter()
+                for index in range(steps):
+                    step(index)
+                trainer.synchronize()
+                if number > 0:  # the first round warms up
+                    seconds[variant.__name__].append((time.perf_counter() - begin) / steps)
+            trainer.losses.clear()
+    return seconds
+
+
+def table(title: str, seconds: dict[str, list[float]]) -> str:
+    plain = seconds["nothing"]
+    rows = [f"**{title}**", "", "| hooks | ms per step | ratio | range of the rounds |", "|---|---|---|---|"]
+    for name, values in seconds.items():
+        ratios = [value / base for value, base in zip(values, plain, strict=True)]
+        rows.append(
+            f"| {name} | {1e3 * statistics.median(values):.2f} | {statistics.median(ratios):.4f} "
+            f"| {min(ratios):.4f} to {max(ratios):.4f} |"
+        )
+    return "\n".join(rows)
+
+
+@contextmanager
+def no_synchronization(device: str):
+    """Any wait for the device inside our hooks raises."""
+    names = ("enter", "read_arguments", "leave", "_count") if device == "cuda" else ()
+    originals = {name: getattr(LayerHooks, name) for name in names}
+
+    def guarded(original):
+        def call(*args, **kwargs):
+            before = torch.cuda.get_sync_debug_mode()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                return original(*args, **kwargs)
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(LayerHooks, name, guarded(original))
+    yield
+    for name, original in originals.items():
+        setattr(LayerHooks, name, original)
+
+
+def losses_of(trainer: Trainer, variant, state: dict, steps: int = 6) -> list[float]:
+    trainer.model.load_state_dict(state)
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3, fused=True)
+    trainer.losses.clear()
+    with variant(trainer) as step:
+        for number in range(EVERY_N_STEPS - steps // 2, EVERY_N_STEPS + steps - steps // 2):
+            step(number - 1)
+    return [float(loss) for loss in trainer.losses]
+
+
+def check(trainer: Trainer) -> str:
+    """Bit-identical losses, no synchronisation, sums that do not grow."""
+    state = copy.deepcopy(trainer.model.state_dict())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    first, second = losses_of(trainer, nothing, state), losses_of(trainer, nothing, state)
+    with no_synchronization(trainer.device):
+        observed = losses_of(trainer, observer, state)
+    torch.use_deterministic_algorithms(False)
+    with RouterObserver(trainer.model) as watching:
+        trainer.step()
+        states = [tensor for sums in watching.statistics.values() for tensor in sums.states().values()]
+        counted = sum(int(sums.states()["load"].sum()) for sums in watching.statistics.values())
+    layers = watching.layers
+    expected = sum(layer.num_experts_per_token or 0 for layer in layers) * trainer.ids.numel()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in states)
+    return "\n".join(
+        (
+            f"- losses of {len(first)} steps: two plain runs {'agree' if first == second else 'differ'} bit for bit, "
+            f"the observed one {'agrees' if observed == first else 'differs: ' + str(list(zip(first, observed, strict=True)))}",
+            "- no synchronisation inside the hooks"
+            + (" (any would have raised)" if trainer.device == "cuda" else ": nothing to check on a CPU"),
+            f"- {len(layers)} layers found; {counted} selections counted, {expected} made",
+            f"- the sums take {size} bytes",
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=EVERY_N_STEPS)
+    options = parser.parse_args()
+    device, shape = options.device, SHAPES[options.device]
+    torch.manual_seed(0)
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads")
+    trainer = Trainer(olmoe(shape, device), shape, device)
+    num_params = sum(p.numel() for p in trainer.model.parameters())
+    title = f"transformers' OLMoE, {num_params / 1e9:.2f}e9 parameters, {BATCHES[device]} tokens, one step in {EVERY_N_STEPS} sampled"
+    variants = [nothing, observer, scatter, bincount, router_logits]
+    print(f"\n{table(title, measure(trainer, variants, options.rounds, options.steps))}\n", flush=True)
+    print(check(trainer), flush=True)
+    if device == "cpu":
+        trainer = Trainer(Plain(shape), shape, device)
+        seconds = measure(trainer, [nothing, observer], options.rounds, options.steps)
+        print(f"\n{table('a Linear gate and a list of experts, read by watching its forward', seconds)}\n")
+        print(check(trainer))
+
+
+if __name__ == "__main__":
+    main()

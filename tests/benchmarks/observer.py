@@ -60,7 +60,9 @@ class Plain(nn.Module):
     def __init__(self, shape: dict) -> None:
         super().__init__()
         self.embed = nn.Embedding(shape["vocab"], shape["hidden"])
-        blocks = (Block(shape["hidden"], shape["ffn"], shape["experts"], shape["top_k"]) for _ in range(shape["layers"]))
+        blocks = (
+            Block(shape["hidden"], shape["ffn"], shape["experts"], shape["top_k"]) for _ in range(shape["layers"])
+        )
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(shape["hidden"], shape["vocab"])
 

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from intensive_callbacks.benchmark.cli import leaderboard
+from intensive_callbacks.dashboards.cli import app as dashboard
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+app.add_typer(dashboard, name="dashboard")
+app.command()(leaderboard)
 
 
 @app.callback()

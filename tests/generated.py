@@ -6,13 +6,10 @@ import re
 import sys
 from pathlib import Path
 
-from intensive_callbacks import dashboards, keys
+from intensive_callbacks import BenchmarkTable, dashboards, keys, load_baselines
 from pages import metrics_table
 
-ROOT = Path(__file__).parents[1]
 METRICS_PAGE = "intensive_callbacks/metrics/README.md"
-from intensive_callbacks import BenchmarkTable, dashboards, keys, load_baselines
-
 ROOT = Path(__file__).parents[1]
 BENCHMARK_PAGE = "intensive_callbacks/benchmark/README.md"
 SEED_VISION = (
@@ -59,8 +56,8 @@ def benchmark_page() -> str:
 
 def generated() -> dict[str, str]:
     """The text of every generated file by its path."""
-    return {"README.md": readme(), METRICS_PAGE: metrics_page(), **dashboards.generated()}
-    return {"README.md": readme(), BENCHMARK_PAGE: benchmark_page(), **dashboards.generated()}
+    pages = {"README.md": readme(), METRICS_PAGE: metrics_page(), BENCHMARK_PAGE: benchmark_page()}
+    return {**pages, **dashboards.generated()}
 
 
 if __name__ == "__main__":

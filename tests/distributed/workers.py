@@ -15,7 +15,7 @@ from intensive_callbacks.distributed import reduce_states
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "gather", "reduce")
 
 
-def _enter(rank, world_size, store, work, arguments, results):
+def _enter(rank, world_size, store, work, arguments, results):  # noqa: PLR0917 - mp.spawn passes them by position
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     results[rank] = work(rank, world_size, *arguments)

@@ -14,13 +14,23 @@ from intensive_callbacks import batches
 from intensive_callbacks.functional.checks import as_fraction
 from intensive_callbacks.monitor import Monitor, check_options
 from intensive_callbacks.selection import select
-from intensive_callbacks.sinks.wandb import find_run, log_overview, log_table
+from intensive_callbacks.sinks.wandb import (
+    GrowingOverview,
+    find_run,
+    log_heatmap,
+    log_overview,
+    log_table,
+)
+from intensive_callbacks.sinks.wandb import (
+    publish_dashboard as publish,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytorch_lightning import LightningModule, Trainer
     from torchmetrics import Metric
+    from wandb import Run
 
     from intensive_callbacks.history import History
     from intensive_callbacks.taps import Tap
@@ -53,6 +63,7 @@ class IntensiveMetricsCallback(Callback):
         per_layer: also log the routing values of every layer.
         observe: ``"sampled"`` takes what needs logits on the steps that feed a logged value, ``"every_step"`` on all.
         strict: raise instead of warning when something cannot be measured.
+        publish_dashboard: bring charts and workspace to the project of an online W&B run, when training starts.
 
     Raises:
         ValueError: before training starts, if an argument cannot be used, the accuracy's key is unknown after the
@@ -80,6 +91,7 @@ class IntensiveMetricsCallback(Callback):
         per_layer: bool = False,
         observe: str = "sampled",
         strict: bool = False,
+        publish_dashboard: bool = False,
     ) -> None:
         metrics = metrics if isinstance(metrics, str) else list(metrics)
         if isinstance(random_baseline, str) and random_baseline != "measure":
@@ -106,6 +118,9 @@ class IntensiveMetricsCallback(Callback):
         self.monitor: Monitor | None = None
         self._restored: dict[str, Any] | None = None
         self._num_validated: int | None = 0
+        self._publishes = publish_dashboard
+        self._presets: dict[str, str] = {}
+        self._overview: GrowingOverview | None = None
 
     @property
     def history(self) -> History:
@@ -152,7 +167,7 @@ class IntensiveMetricsCallback(Callback):
                 "Log it with self.log, name another key, or pass accuracy=None"
             )
         value = float(as_fraction(f"the metric {self.accuracy!r}", float(known[self.accuracy])))
-        if self.measures_baseline and "random_baseline" not in self._running.facts:
+        if self.measures_baseline:
             self._running.measured_baseline(value)
 
     # Training.
@@ -160,9 +175,15 @@ class IntensiveMetricsCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
         self._running.begin_training(trainer.global_step)
+        run = find_run(trainer.loggers)
+        if run and self._publishes and not self._presets:
+            with self._running.guard("publishing the dashboard"):
+                self._presets = publish(run, _prefix(trainer))
+        self._overview = GrowingOverview(run, self._presets.get("overview")) if run else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """A batch comes."""
+        self._running.known.data_is_new = trainer.current_epoch == 0
         self._running.observe(batch)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
@@ -223,16 +244,28 @@ class IntensiveMetricsCallback(Callback):
         """Log the overview and the final table, and print the table."""
         running = self._running
         running.detach()
+        if not trainer.is_global_zero:
+            return
         with running.guard("the final table"):
             table = running.finish()
-            if trainer.is_global_zero:
-                console = Console()
-                (console if console.is_terminal else Console(width=120)).print(table.featured())
-        if run := find_run(trainer.loggers):
-            with running.guard("the final table in W&B"):
+            console = Console()
+            console = console if console.is_terminal else Console(width=120)
+            console.print(table.featured())
+            if verdict := running.verdict():
+                console.print(f"routing/health: {verdict}", highlight=False, soft_wrap=True)
+            if run := find_run(trainer.loggers):
                 log_table(run, table)
-            with running.guard("the overview in W&B"):
-                log_overview(run, running.history.rows())
+                self._log_charts(run, verdict)
+
+    def _log_charts(self, run: Run, verdict: str | None) -> None:
+        running = self._running
+        with running.guard("the charts in W&B"):
+            log_overview(run, running.history.rows(), self._presets.get("overview"))
+            snapshots = [(row["step"], row["loads"]) for row in running.heatmap.kept()]
+            if snapshots:
+                log_heatmap(run, snapshots, self._presets.get("heatmap"))
+            if verdict:
+                run.summary["routing/health"] = verdict
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
@@ -265,6 +298,14 @@ class IntensiveMetricsCallback(Callback):
         for logger in trainer.loggers:
             with self._running.guard(type(logger).__name__):
                 logger.log_metrics(values, step)
+        if self._overview is not None:
+            with self._running.guard("the overview in W&B"):
+                self._overview.grow(self._running.history.rows)
+
+
+def _prefix(trainer: Trainer) -> str:
+    """What the W&B logger puts before each key."""
+    return next((prefix for logger in trainer.loggers if (prefix := getattr(logger, "_prefix", ""))), "")
 
 
 def _validates_a_fit(trainer: Trainer) -> bool:

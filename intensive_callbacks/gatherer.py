@@ -94,7 +94,11 @@ class Gatherer:
             counter, self._flops = self._flops, None
             counter.stop()
             try:
-                self._cost["flops"] = counter.result().total
+                count = counter.result()
+                self._cost["flops"] = count.total
+                if count.uncounted:
+                    missed = ", ".join(count.uncounted)
+                    self._flops_error = ValueError(f"{missed} multiply, have no formula and are left out of P2F")
             except ValueError as error:  # this runs inside the model's forward; it is told when values are logged
                 self._flops_error = error
 
@@ -139,7 +143,8 @@ class Gatherer:
     def gather(self, accuracy: float | Tensor | None, num_examples: int | None, *, training: bool) -> Gathered:
         """What this process has, with the training's window where one is due."""
         here = Gathered()
-        here.sums |= {f"new/{name}": value for name, value in scalars(**self._new).items()}
+        new = scalars(**self._new, has_tokens=self.has_tokens)
+        here.sums |= {f"new/{name}": value for name, value in new.items()}
         here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost).items()}
         if self._flops_error is not None:
             here.failed["counting the FLOPs"], self._flops_error = self._flops_error, None

@@ -7,15 +7,16 @@ from typing import Any
 
 
 @dataclass
-class _Series:
-    """Rows that bear the same keys: thinned by themselves, so that frequent rows cannot crowd out rare ones."""
+class Series:
+    """Rows of one kind: thinned by themselves, so that frequent rows cannot crowd out rare ones."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
-    newest: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    newest: dict[str, Any] = field(default_factory=dict)
     stride: int = 1
     num_appended: int = 0
 
-    def append(self, row: dict[str, float], max_rows: int) -> None:
+    def append(self, row: dict[str, Any], max_rows: int) -> None:
+        """Add a row; above ``max_rows`` drop every second one."""
         if self.num_appended % self.stride == 0:
             self.rows.append(row)
             if len(self.rows) >= max_rows:
@@ -24,7 +25,10 @@ class _Series:
         self.newest = row
         self.num_appended += 1
 
-    def kept(self) -> list[dict[str, float]]:
+    def kept(self) -> list[dict[str, Any]]:
+        """The rows there are, the newest among them."""
+        if not self.rows:
+            return []
         return self.rows if self.rows[-1] == self.newest else [*self.rows, self.newest]
 
 
@@ -49,11 +53,11 @@ class History:
         if max_rows < 2:
             raise ValueError(f"max_rows must be at least 2, got {max_rows}")
         self.max_rows = max_rows
-        self._series: dict[tuple[str, ...], _Series] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
 
     def append(self, step: int, values: dict[str, float]) -> None:
         """Add the values of one logging event."""
-        self._series.setdefault(tuple(sorted(values)), _Series()).append({"step": step, **values}, self.max_rows)
+        self._series.setdefault(tuple(sorted(values)), Series()).append({"step": step, **values}, self.max_rows)
 
     def rows(self) -> list[dict[str, float]]:
         """The rows kept, by step: ``{"step": ..., key: value, ...}``."""
@@ -72,6 +76,4 @@ class History:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the checkpoint was."""
-        self._series = {
-            tuple(sorted(set(series["newest"]) - {"step"})): _Series(**series) for series in state["series"]
-        }
+        self._series = {tuple(sorted(set(series["newest"]) - {"step"})): Series(**series) for series in state["series"]}

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from intensive_callbacks import batches
-from intensive_callbacks.footprint.parameters import count_parameters
 from intensive_callbacks.functional.checks import require_baseline
 from intensive_callbacks.gatherer import Gatherer
-from intensive_callbacks.history import History
+from intensive_callbacks.history import History, Series
+from intensive_callbacks.knowledge import Knowledge
+from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
 from intensive_callbacks.selection import select, select_tap
 from intensive_callbacks.values import Values, named, routing_values, signal_values, to_floats
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from intensive_callbacks.gathered import Gathered, Window
     from intensive_callbacks.selection import Selected
     from intensive_callbacks.taps import Tap
+
+
+MAX_HEATMAP_STEPS = 100
 
 
 class Monitor:
@@ -94,24 +99,24 @@ class Monitor:
         self.benchmark, self.model_name, self.task = benchmark, model_name or type(model).__name__, task
         self.per_layer, self.strict, self.every_step = per_layer, strict, observe == "every_step"
         self.history = History()
+        self.heatmap = Series()
+        self.health = RoutingHealth()
         self.selected = select(metrics)
-        self.facts: dict[str, float] = {}
-        if random_baseline is not None:
-            self.facts["random_baseline"] = random_baseline
+        self.known = Knowledge(random_baseline)
         self._warned: set[str] = set()
         with self.guard("counting the parameters"):
-            count = count_parameters(model)
-            self.facts |= {"total_params": count.total, "active_params": count.active, "num_bytes": count.num_bytes}
+            self.known.count(model)
         self.observer = None if routers is None else RouterObserver(model, routers)
         if metrics != "default":
             self._require_what_was_asked_for()
         modules = dict(model.named_modules())
         self.tapped = [select_tap(tap.into) for tap in taps]
-        metrics_of_taps = [selected.build(self._all_facts()) for selected in self.tapped]
-        tapped = [(tap, tap.find(modules), metric) for tap, metric in zip(taps, metrics_of_taps, strict=True)]
+        tapped = [
+            (tap, tap.find(modules), selected.build(self.known.facts))
+            for tap, selected in zip(taps, self.tapped, strict=True)
+        ]
         self.gatherer = Gatherer(model, self.observer, tapped, num_tokens or batches.num_tokens)
-        self._seen = {"examples": 0, "tokens": 0}
-        self._accuracy: tuple[float, int | None] = (math.nan, None)
+        self._last_window: Window = {}
         self._step, self._increment = 0, 1
         self._baseline_given = False
 
@@ -119,7 +124,7 @@ class Monitor:
         routed = [each.card.symbol for each in self.selected if each.card.fed_by == "routing"]
         if routed and not (self.observer and self.observer.layers):
             raise ValueError(f"{', '.join(routed)} need a router and the model shows none; name it with routers=")
-        chance = [each.card.symbol for each in self.selected if "random_baseline" in each.missing(self.facts)]
+        chance = [each.card.symbol for each in self.selected if "random_baseline" in each.missing(self.known.facts)]
         if chance:
             raise ValueError(f"{', '.join(chance)} need the accuracy of chance; pass random_baseline=")
 
@@ -145,9 +150,10 @@ class Monitor:
         self.gatherer.forget()
 
     def measured_baseline(self, accuracy: float) -> None:
-        """Take the untrained model's accuracy for that of chance."""
-        with self.guard("the measured baseline"):
-            self.facts["random_baseline"] = require_baseline(accuracy)
+        """Take the untrained model's accuracy for that of chance, unless chance is known."""
+        if "random_baseline" not in self.known.facts:
+            with self.guard("the measured baseline"):
+                self.known.facts["random_baseline"] = require_baseline(accuracy)
 
     def observe(self, batch: Any) -> None:
         """Call it with every training batch, before its forward pass."""
@@ -204,63 +210,34 @@ class Monitor:
             values = self._values(gathered, due=due)
             if values:
                 self.history.append(step, values)
+            if due and gathered.window("training"):
+                self._judge(step, gathered.window("training"))
         with self.guard("emptying the windows"):
             self.gatherer.empty(training=due)
         return values
 
     def _values(self, gathered: Gathered, *, due: bool) -> dict[str, float]:
-        self._learn(gathered)
-        values: Values = {} if self._baseline_given else self._baseline()
+        self.known.learn(gathered, self.observer.layers if self.observer else ())
+        values: Values = {} if self._baseline_given else self.known.baseline()
         self._baseline_given = True
-        facts, signals = self._all_facts(), self._signals(gathered)
+        facts = self.known.facts
         for selected in self.selected:
             with self.guard(selected.card.symbol):
                 if selected.card.fed_by == "routing":
-                    window = self._window(selected, gathered, due=due)
-                    if window:
+                    if window := self._window(selected, gathered, due=due):
                         values |= routing_values(selected, window, facts, per_layer=self.per_layer)
-                elif self._is_fed(selected, signals, due=due) and not selected.missing(facts):
+                    continue
+                signals = self.known.signals(selected.card.fed_by, gathered, due=due)
+                if signals and not selected.missing(facts):
                     values |= signal_values(selected.card.key, selected.build(facts), signals)
         if self.gatherer.taps_are_due(training=due):
             for index, selected in enumerate(self.tapped):
                 if f"tap{index}" not in gathered.failed:
                     with self.guard(selected.card.symbol):
-                        values |= self._tap_values(index, gathered)
+                        metric = self.gatherer.taps[index][2]
+                        gathered.load_metric(f"tap{index}", metric)
+                        values |= named(selected.card.key, metric.compute())
         return self._explain(to_floats(values))
-
-    def _learn(self, gathered: Gathered) -> None:
-        """Take up what the reduced sums say of the model: counts seen, the cost of a forward pass, the active share."""
-        for name in self._seen:
-            self._seen[name] += int(gathered.number(f"new/{name}"))
-        if gathered.number("cost/flops") > 0:
-            self.facts["num_flops"] = gathered.number("cost/flops") / gathered.number("cost/positions")
-        window = gathered.window("validation") or gathered.window("training")
-        if window and self.observer and "total_params" in self.facts:
-            active = self.facts["total_params"]
-            for layer in self.observer.layers:
-                states = window[layer.name]
-                if states["num_tokens"] > 0:
-                    num_selected = float(states["load"][: layer.num_experts].sum() / states["num_tokens"])
-                    num_params = sum(parameter.numel() for parameter in layer.expert_parameters())
-                    active -= num_params * (1 - num_selected / layer.num_experts)
-            self.facts["active_params"] = active
-        if gathered.number("accuracy/weight") > 0:
-            weight = gathered.number("accuracy/weight")
-            counted = gathered.number("accuracy/uncounted") == 0
-            self._accuracy = gathered.number("accuracy/correct") / weight, int(weight) if counted else None
-
-    def _all_facts(self) -> dict[str, float]:
-        active = {"num_params": self.facts["active_params"]} if "active_params" in self.facts else {}
-        return {**self.facts, **active}
-
-    def _signals(self, gathered: Gathered) -> dict[str, float | None]:
-        accuracy, num_examples = self._accuracy if gathered.number("accuracy/weight") > 0 else (None, None)
-        return {"accuracy": accuracy, "num_examples": num_examples, "num_tokens": self._seen["tokens"]}
-
-    def _is_fed(self, selected: Selected, signals: dict[str, float | None], *, due: bool) -> bool:
-        if selected.card.fed_by == "tokens":
-            return due and self.gatherer.has_tokens
-        return signals["accuracy"] is not None
 
     def _window(self, selected: Selected, gathered: Gathered, *, due: bool) -> Window:
         if selected.card.key.startswith("intensive/") and self.gatherer.has_validation:
@@ -270,25 +247,20 @@ class Monitor:
                 return validation
         return gathered.window("training") if due else {}
 
-    def _baseline(self) -> Values:
-        per = "token" if self.gatherer.has_tokens else "example"
-        known = {
-            "random_accuracy": self.facts.get("random_baseline"),
-            "total_params": self.facts.get("total_params"),
-            "active_params": self.facts.get("active_params"),
-            "num_bytes": self.facts.get("num_bytes"),
-            f"flops_per_{per}": self.facts.get("num_flops"),
-        }
-        return {
-            f"baseline/{name}": torch.tensor(value, dtype=torch.float64)
-            for name, value in known.items()
-            if value is not None
-        }
+    def _judge(self, step: int, window: Window) -> None:
+        """Keep the loads for the heatmap, and warn once of each router that has fallen ill."""
+        self._last_window = window
+        counts = iter(torch.cat([states["load"] for states in window.values()]).tolist())
+        loads = {layer: list(islice(counts, len(states["load"]))) for layer, states in window.items()}
+        self.heatmap.append({"step": step, "loads": loads}, MAX_HEATMAP_STEPS)
+        for finding in self.health.new(window):
+            self._warn(
+                f"{finding.kind} in {finding.layer}", f"step {step}: {finding.kind} in {finding.layer}: {finding.text}"
+            )
 
-    def _tap_values(self, index: int, gathered: Gathered) -> Values:
-        metric = self.gatherer.taps[index][2]
-        gathered.load_metric(f"tap{index}", metric)
-        return named(self.tapped[index].card.key, metric.compute())
+    def verdict(self) -> str | None:
+        """The routers' health over the last window, in words; ``None`` where no router was seen."""
+        return self.health.verdict(self._last_window) if self._last_window else None
 
     def finish(self) -> BenchmarkTable:
         """The final table: this model, with the newest values, and the published ones of ``benchmark``."""
@@ -296,43 +268,28 @@ class Monitor:
         from intensive_callbacks.benchmark.row import BenchmarkRow
         from intensive_callbacks.benchmark.table import BenchmarkTable
 
-        per: Any = "token" if self.gatherer.has_tokens else "example"
-        accuracy, num_examples = self._accuracy
         formed = {selected.card.key for selected in [*self.selected, *self.tapped]}
+        measured = {key: value for key, value in self.history.newest().items() if key in formed}
         row = BenchmarkRow(
             model=self.model_name,
             task=self.task or "this run",
             protocol="measured in this run",
             source="this run",
-            accuracy=accuracy,
-            num_examples=num_examples,
-            total_params=self.facts.get("total_params"),
-            active_params=self.facts.get("active_params"),
-            num_bytes=self.facts.get("num_bytes"),
-            num_flops=self.facts.get("num_flops"),
-            per=per,
-            num_tokens=self._seen["tokens"] or None,
-            random_baseline=self.facts.get("random_baseline"),
-            measured={key: value for key, value in self.history.newest().items() if key in formed},
+            measured=measured,
+            **self.known.row(),
         )
-        benchmark = ("language" if per == "token" else "vision") if self.benchmark == "auto" else self.benchmark
+        automatic = "language" if self.known.has_tokens else "vision"
+        benchmark = automatic if self.benchmark == "auto" else self.benchmark
         return BenchmarkTable([row, *(load_baselines(benchmark) if benchmark else [])])
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, so that history and final table go on where they were."""
-        return {
-            "history": self.history.state_dict(),
-            "random_baseline": self.facts.get("random_baseline"),
-            "seen": dict(self._seen),
-            "accuracy": self._accuracy,
-        }
+        return {"history": self.history.state_dict(), "known": self.known.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was."""
         self.history.load_state_dict(state["history"])
-        if state["random_baseline"] is not None:
-            self.facts["random_baseline"] = state["random_baseline"]
-        self._seen, self._accuracy = dict(state["seen"]), tuple(state["accuracy"])
+        self.known.load_state_dict(state["known"])
 
     @contextmanager
     def guard(self, name: str) -> Iterator[None]:

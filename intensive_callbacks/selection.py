@@ -82,6 +82,8 @@ def _select_one(wanted: str | Metric) -> Selected:
     found = card(wanted)
     if not found.metric:
         raise ValueError(f"{wanted!r} is logged by itself and is no metric to be chosen")
+    if found.fed_by is None:
+        raise ValueError(f"{found.symbol} is formed by call, not in a run: see {found.metric}")
     if found.fed_by == "tap":
         raise ValueError(
             f"{found.symbol} needs a signal from inside the model: pass taps=[Tap(module, read, {wanted!r})]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ def routing_values(selected: Selected, window: Window, facts: Mapping[str, float
     return values
 
 
-def signal_values(key: str, metric: Metric, signals: Mapping[str, float | None]) -> Values:
+def signal_values(key: str, metric: Metric, signals: Mapping[str, Any]) -> Values:
     """One metric from the signals that its update takes."""
     metric.update(**metric._filter_kwargs(**signals))  # noqa: SLF001 - how MetricCollection passes arguments on
     return named(key, metric.compute())

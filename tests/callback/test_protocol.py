@@ -150,7 +150,7 @@ def test_a_second_fit_of_another_model_starts_anew():
     fit(callback, max_epochs=1)
     fit(callback, max_epochs=1, model=DigitsClassifier(width=16))
     assert [row["step"] for row in callback.history.rows() if P3 in row] == [10]
-    assert callback.monitor.facts["total_params"] < 70_000 / 2 + 2_000
+    assert callback.monitor.known.facts["total_params"] < 70_000 / 2 + 2_000
 
 
 def test_validate_and_test_without_fit_do_nothing():
@@ -202,7 +202,7 @@ def test_the_learning_rate_finder_does_not_count(first, tmp_path):
     logger = LogCalls()
     fit(*callbacks, model=Tunable(), logger=logger, default_root_dir=tmp_path, max_epochs=1)
     assert logged(ROUTING, logger) == [3, 7]
-    assert int(callback.monitor._seen["examples"]) == 320  # of this epoch, and none of the finder's
+    assert int(callback.monitor.known._seen["examples"]) == 320  # of this epoch, and none of the finder's
 
 
 def test_an_accuracy_that_training_logs():

@@ -264,7 +264,7 @@ def check(trainer: Trainer) -> str:
     lines = [
         f"- losses of {len(first)} steps: two plain runs {'agree' if first == second else 'differ'} bit for bit",
         f"- the observed run {'agrees' if observed == first else f'differs: {observed} for {first}'}",
-        f"- no synchronisation inside the hooks: {'any would have raised' if trainer.device == 'cuda' else 'no device'}",
+        f"- no synchronisation inside the hooks: {'any would raise' if trainer.device == 'cuda' else 'no device'}",
         f"- {len(layers)} layers found; {counted} selections counted, {expected} made",
         f"- the sums take {size} bytes",
     ]

@@ -17,6 +17,7 @@ import platform
 import statistics
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -251,9 +252,11 @@ def check(trainer: Trainer) -> str:
     state = copy.deepcopy(trainer.model.state_dict())
     torch.use_deterministic_algorithms(True, warn_only=True)
     first, second = losses_of(trainer, nothing, state), losses_of(trainer, nothing, state)
-    with no_synchronization(trainer.device):
-        observed = losses_of(trainer, observer, state)
+    observed = losses_of(trainer, observer, state)
     torch.use_deterministic_algorithms(False)
+    with no_synchronization(trainer.device), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the routing of")  # a hook that fails warns
+        losses_of(trainer, observer, state)
     with RouterObserver(trainer.model) as watching:
         trainer.step()
         states = [tensor for sums in watching.statistics.values() for tensor in sums.states().values()]

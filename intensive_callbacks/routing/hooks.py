@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode
 
 from intensive_callbacks.routing.decision import Decision
 from intensive_callbacks.routing.readers import ExpertsArguments
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.discovery import MoELayer
     from intensive_callbacks.routing.observer import RouterObserver
     from intensive_callbacks.routing.readers import Reader
+
+
+# What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
+UNCALLED = nn.Module.forward
 
 
 class _Hooks:
@@ -75,8 +80,8 @@ class LayerHooks(_Hooks):
         handles = [module.register_forward_pre_hook(self.enter, with_kwargs=True) for module in outer]
         handles += [module.register_forward_hook(self.leave, always_call=True) for module in outer]
         for module in self.layer.experts:
-            if id(module) in self.arguments:
-                handles.append(module.register_forward_pre_hook(self.read_arguments, with_kwargs=True))
+            called = module.children() if type(module).forward is UNCALLED else [module]
+            handles += [child.register_forward_pre_hook(self.reach_experts, with_kwargs=True) for child in called]
         return handles
 
     def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -96,10 +101,23 @@ class LayerHooks(_Hooks):
         if self.watching:
             self.watch.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
-    def read_arguments(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """See what the experts are called with."""
-        if self.depth > 0:
+    def reach_experts(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See what the experts are called with; if all is decided, what they compute need not be watched."""
+        if self.depth == 0:
+            return
+        if id(module) in self.arguments:
             self.decision.read_arguments(*self.arguments[id(module)].read(args, kwargs))
+        elif not self.watching:
+            return
+        if self.watching and self.decision.is_made and not torch.compiler.is_compiling():
+            # Only the innermost mode can be left, and somebody else's may be inside ours.
+            innermost = _get_current_function_mode()  # type: ignore[no-untyped-call] # torch's modes are not annotated
+            if innermost is self.watch:
+                self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        self.watching = False
+        self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
     def leave(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
         """See what the router returned; count when the outermost module returns, whether it raised or not."""
@@ -111,7 +129,7 @@ class LayerHooks(_Hooks):
         if self.depth > 0:
             return
         if self.watching:
-            self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
+            self._stop_watching()
         if output is not None:
             self._count(self._seen)
         self.decision.clear()

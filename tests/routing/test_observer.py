@@ -455,3 +455,15 @@ def test_memory_is_that_of_the_sums():
     tensors = [t for s in observer.statistics.values() for t in s.states().values()]
     assert len(observer.layers) == 61
     assert sum(t.numel() * t.element_size() for t in tensors) < 1_000_000
+
+
+def test_nothing_is_kept_between_forwards():
+    model = Tower()
+    with RouterObserver(model) as observer:
+        sums = [state for statistics in observer.statistics.values() for state in statistics.states().values()]
+        for _ in range(200):
+            model(torch.randn(2, 5, D)).sum().backward()
+        later = [state for statistics in observer.statistics.values() for state in statistics.states().values()]
+        assert [state.data_ptr() for state in sums] == [state.data_ptr() for state in later]
+        assert not any(isinstance(v, torch.Tensor) for hooks in observer._hooks for v in vars(hooks.decision).values())
+    assert int(observer.statistics["blocks.0"].states()["num_tokens"]) == 2000

@@ -174,7 +174,7 @@ class Waits(pl.Callback):
             while not Path("dead").exists():
                 time.sleep(0.05)
 
-logger = pl.loggers.WandbLogger(entity="e", project="p", settings=wandb.Settings({QUICK}))
+logger = pl.loggers.WandbLogger(entity="e", project="p", save_dir={str(offline)!r}, settings=wandb.Settings({QUICK}))
 trainer = fit(Waits(), IntensiveMetricsCallback(every_n_steps=4, random_baseline=0.1), logger=logger)
 assert trainer.global_step == 20
 Path("trained").touch()

@@ -6,10 +6,12 @@ from intensive_callbacks.functional.coupling import *
 from intensive_callbacks.functional.density import *
 from intensive_callbacks.functional.dynamics import *
 from intensive_callbacks.functional.efficiency import *
+from intensive_callbacks.functional.gaussian import *
 from intensive_callbacks.functional.information import *
 from intensive_callbacks.functional.intensivity import *
 from intensive_callbacks.functional.learning import *
-from intensive_callbacks.functional.mutual_information import *
+from intensive_callbacks.functional.neighbors import *
+from intensive_callbacks.functional.predictions import *
 from intensive_callbacks.functional.relevance import *
 from intensive_callbacks.functional.representation import *
 from intensive_callbacks.functional.routing import *

@@ -15,7 +15,13 @@ from intensive_callbacks.functional.checks import (
     require_positive,
 )
 
-__all__ = ["configuration_entropy_score", "expert_load", "load_entropy", "relevance_realization_rate"]
+__all__ = [
+    "configuration_entropy_score",
+    "excess_load_entropy",
+    "expert_load",
+    "load_entropy",
+    "relevance_realization_rate",
+]
 
 
 def relevance_realization_rate(
@@ -76,7 +82,8 @@ def expert_load(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None
         mask: ``[T]`` booleans, false where a token is padding; broadcast over the trailing dimensions of the ids.
 
     Returns:
-        Counts, ``[E]`` int64. Formed without waiting for the device.
+        Counts, ``[E]`` int64. Formed without waiting for the device, so an id outside [-1, E) cannot raise: it makes
+        every count negative, and what is formed of them NaN.
 
     Raises:
         ValueError: if ``num_experts`` is below 1, the ids are not integers, or the mask does not fit them.
@@ -96,30 +103,66 @@ def expert_load(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None
                 f"mask must have the leading shape of expert_ids {tuple(expert_ids.shape)}, got {tuple(mask.shape)}"
             )
         counts = counts * mask.reshape(mask.shape + (1,) * (expert_ids.dim() - mask.dim())).to(torch.int64)
-    # Slot 0 takes the unused slots, so that nothing has to be selected.
-    load = torch.zeros(num_experts + 1, dtype=torch.int64, device=expert_ids.device)
-    load.scatter_add_(0, expert_ids.flatten().to(torch.int64) + 1, counts.flatten())
-    return load[1:]
+    # The first slot takes what is unused and the last one what is no expert, so that nothing has to be selected.
+    load = torch.zeros(num_experts + 2, dtype=torch.int64, device=expert_ids.device)
+    slots = expert_ids.flatten().to(torch.int64).clamp(-2, num_experts) + 1
+    load.scatter_add_(0, torch.where(slots < 0, num_experts + 1, slots), counts.flatten())
+    return load[1:-1] - load[-1:].clamp_max(1) * 2**50
 
 
-def load_entropy(load: Tensor) -> Tensor:
+def load_entropy(load: Tensor, *, miller_madow: bool = False) -> Tensor:
     """Entropy of a load over its greatest possible value, H(load) / ln E.
 
     Args:
         load: counts, ``[..., E]``.
+        miller_madow: add (used experts - 1) / 2n to H, what the plain entropy of n selections lacks on average; for few
+            selections per expert. The value may then exceed 1 a little.
 
     Returns:
-        ``[...]``, in [0, 1]; NaN with one expert or with nothing routed.
+        ``[...]``, in [0, 1] without the correction; NaN with one expert, with nothing routed or with negative counts.
 
     Example:
         >>> load_entropy(torch.tensor([[5, 5, 5, 5], [9, 0, 0, 0]]))
         tensor([1., 0.], dtype=torch.float64)
     """
-    share = as_float64(load)
-    share = share / share.sum(-1, keepdim=True)
     num_experts = load.shape[-1]
-    entropy: Tensor = torch.special.entr(share).sum(-1)
-    return entropy / (math.log(num_experts) if num_experts > 1 else math.nan)
+    return _entropy(load, miller_madow=miller_madow) / (math.log(num_experts) if num_experts > 1 else math.nan)
+
+
+def _entropy(load: Tensor, *, miller_madow: bool) -> Tensor:
+    counts = as_float64(load)
+    total = counts.sum(-1)
+    entropy: Tensor = torch.special.entr(counts / total.unsqueeze(-1)).sum(-1)
+    if miller_madow:
+        entropy = entropy + ((counts > 0).sum(-1) - 1) / (2 * total)
+    return torch.where((counts >= 0).all(-1), entropy, torch.nan)
+
+
+def excess_load_entropy(load: Tensor, num_selected: int, *, miller_madow: bool = False) -> Tensor:
+    r"""How far a load is from the most collapsed one that k distinct experts per token allow.
+
+    .. math:: (H(f) - \ln k) / (\ln E - \ln k)
+
+    Args:
+        load: counts, ``[..., E]``.
+        num_selected: k, distinct experts per token.
+        miller_madow: as in :func:`load_entropy`.
+
+    Returns:
+        ``[...]``: 0 where every token selects the same k experts, 1 where the load is even; NaN where k is E.
+
+    Raises:
+        ValueError: if ``num_selected`` is not in [1, E].
+
+    Example:
+        >>> excess_load_entropy(torch.tensor([7, 7, 0, 0]), num_selected=2)
+        tensor(0., dtype=torch.float64)
+    """
+    num_experts = load.shape[-1]
+    if not 1 <= num_selected <= num_experts:
+        raise ValueError(f"num_selected must lie in [1, E = {num_experts}], got {num_selected}")
+    room = math.log(num_experts / num_selected) or math.nan
+    return (_entropy(load, miller_madow=miller_madow) - math.log(num_selected)) / room
 
 
 def configuration_entropy_score(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:

@@ -8,16 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional import compression, mutual_information
+from intensive_callbacks.functional import compression, gaussian, neighbors, predictions
 from intensive_callbacks.metrics.base import ActiveAccuracyMetric, SampleMetric, companion
 
 __all__ = ["EffectiveCompressionRatio", "SparsityAdjustedAccuracy"]
 
 _OF_SAMPLES = {
-    "gaussian_copula": mutual_information.gaussian_copula_information,
-    "gaussian": mutual_information.gaussian_information,
-    "ksg": mutual_information.ksg_information,
-    "seed": mutual_information.seed_information,
+    "gaussian_copula": gaussian.gaussian_copula_information,
+    "gaussian": gaussian.gaussian_information,
+    "ksg": neighbors.ksg_information,
+    "seed": neighbors.seed_information,
 }
 
 
@@ -129,7 +129,7 @@ class EffectiveCompressionRatio(SampleMetric):
         self.num_features = num_features
         self.noise = noise
         if estimator in ("predictive", "usable"):
-            for name in mutual_information.PredictionSums._fields:
+            for name in predictions.PredictionSums._fields:
                 self.add_sum(name, (num_classes,) if name in ("probability", "label_counts") else ())
             self.add_sum("num_invalid", dtype=torch.int64)
         elif estimator not in _OF_SAMPLES:
@@ -163,7 +163,7 @@ class EffectiveCompressionRatio(SampleMetric):
             outside = labels >= num_classes
             self.num_invalid += outside.sum()
             labels = torch.where(outside, -1, labels)
-        sums = mutual_information.prediction_sums(outputs, labels)
+        sums = predictions.prediction_sums(outputs, labels)
         self.num_dropped += outputs[..., 0].numel() - sums.num_rows
         for name, value in sums._asdict().items():
             total = getattr(self, name)
@@ -180,20 +180,18 @@ class EffectiveCompressionRatio(SampleMetric):
             )
         return torch.cat(sides, dim=1)
 
-    def _sums(self) -> mutual_information.PredictionSums:
+    def _sums(self) -> predictions.PredictionSums:
         if self.estimator in _OF_SAMPLES:
             raise ValueError(f"estimator={self.estimator!r} has no predictions; use 'predictive' or 'usable'")
         if self.num_invalid > 0:
             raise ValueError(f"{int(self.num_invalid)} labels were not below the number of classes")
-        return mutual_information.PredictionSums(
-            *(getattr(self, name) for name in mutual_information.PredictionSums._fields)
-        )
+        return predictions.PredictionSums(*(getattr(self, name) for name in predictions.PredictionSums._fields))
 
     def _bits(self) -> Tensor:
         if self.estimator == "predictive":
-            return mutual_information.predictive_of_sums(self._sums())
+            return predictions.predictive_of_sums(self._sums())
         if self.estimator == "usable":
-            return mutual_information.usable_of_sums(self._sums())
+            return predictions.usable_of_sums(self._sums())
         rows = self.kept()
         if len(rows) == 0:
             return rows.new_tensor(torch.nan)
@@ -216,4 +214,4 @@ class EffectiveCompressionRatio(SampleMetric):
     @companion
     def usable_information(self) -> Tensor:
         """H(Y) - CE(Y given X) of the labels given so far, in bits per example; NaN without labels."""
-        return mutual_information.usable_of_sums(self._sums())
+        return predictions.usable_of_sums(self._sums())

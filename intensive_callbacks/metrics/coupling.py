@@ -9,7 +9,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional import coupling
 from intensive_callbacks.functional.checks import require_baseline
-from intensive_callbacks.metrics.base import ActiveAccuracyMetric, IntensiveMetric
+from intensive_callbacks.metrics.base import ActiveAccuracyMetric, IntensiveMetric, companion
 
 __all__ = ["ConfigurationEntropyScore", "RelevanceRealizationRate"]
 
@@ -83,10 +83,12 @@ class ConfigurationEntropyScore(IntensiveMetric):
 
     Args:
         num_experts: E.
+        miller_madow: correct the entropy for what it lacks on average with few selections per expert.
         kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
+        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit. An id
+            outside [-1, E) makes the value NaN: to raise, it would have to wait for the device.
 
     Source:
         "Intensive Intelligence: Measurement Frameworks", metric 5, whose 0.3 to 0.7 as the best range contradicts load
@@ -103,13 +105,15 @@ class ConfigurationEntropyScore(IntensiveMetric):
     higher_is_better = None
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    undefined = "nothing was routed, there is one expert, or an expert id lay outside [-1, num_experts)"
     load: Tensor
 
-    def __init__(self, num_experts: int, **kwargs: Any) -> None:
+    def __init__(self, num_experts: int, *, miller_madow: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if num_experts < 1:
             raise ValueError(f"num_experts must be at least 1, got {num_experts}")
         self.num_experts = num_experts
+        self.miller_madow = miller_madow
         self.add_sum("load", (num_experts,), torch.int64)
 
     def update(self, expert_ids: Tensor, mask: Tensor | None = None) -> None:
@@ -118,4 +122,9 @@ class ConfigurationEntropyScore(IntensiveMetric):
 
     def compute(self) -> Tensor:
         """H(load) / ln E of all selections counted."""
-        return coupling.load_entropy(self.load)
+        return coupling.load_entropy(self.load, miller_madow=self.miller_madow)
+
+    @companion
+    def excess(self, num_selected: int) -> Tensor:
+        """(H - ln k) / (ln E - ln k): 0 where every token selects the same k experts, 1 where the load is even."""
+        return coupling.excess_load_entropy(self.load, num_selected, miller_madow=self.miller_madow)

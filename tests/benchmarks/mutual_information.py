@@ -112,7 +112,7 @@ def speed():
     bits = float(gaussian_copula_information(x, y))
     yield (
         f"- `gaussian_copula` on 10,000 x 768 against 10,000 x 768: {copula:.2f} s; `seed` on the same data: "
-        f"{seed:.1f} s, {seed / copula:.0f} times as long. The copula reads {bits:+.3f} bits there, where the truth is 0."
+        f"{seed:.1f} s, {seed / copula:.0f} times as long. The copula reads {bits:+.3f} bits, where the truth is 0."
     )
     for num_rows, num_classes in ((8192, 1000), (65536, 100)):
         logits = torch.randn(num_rows, num_classes)
@@ -126,10 +126,11 @@ def speed():
 
 def main():
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)  # as scikit-learn's neighbours have
     introduction = (
         f"Estimate less truth in bits, mean and standard deviation of {NUM_REPETITIONS} samples, and the seconds of one"
-        f" estimate. Measured by `tests/benchmarks/mutual_information.py` on {torch.get_num_threads()} threads of a CPU,"
-        f" torch {torch.__version__.split('+')[0]}."
+        " estimate. Measured by `tests/benchmarks/mutual_information.py` on one thread of a CPU, torch "
+        f"{torch.__version__.split('+')[0]}."
     )
     lines = ["# Which estimator of mutual information to trust", "", introduction]
     for num_samples in (1000, 10_000):

@@ -256,6 +256,47 @@ def test_samples_give_what_the_function_gives():
         assert ecr.compute() == pytest.approx(float(expected) / 16, rel=1e-6)
 
 
+def test_an_id_that_is_no_expert_is_explained():
+    metric = ConfigurationEntropyScore(num_experts=4)
+    metric.update(torch.tensor([[0, 1], [2, 3]]))
+    assert metric.compute() == 1
+    for wrong in (4, 2**40, -2):
+        metric.reset()
+        metric.update(torch.tensor([[0, 1], [2, 3]]))
+        metric.update(torch.tensor([[0, wrong]]))
+        metric.update(torch.tensor([[0, 1], [2, 3]]))
+        metric._explained = False
+        with pytest.warns(UserWarning, match="an expert id lay outside"):
+            assert metric.compute().isnan()
+    # what is masked is no selection
+    assert functional.configuration_entropy_score(torch.tensor([0, 1, 9]), 2, torch.tensor([1, 1, 0]).bool()) == 1
+
+
+def test_the_correction_of_the_load_entropy_takes_off_its_bias():
+    generator = torch.Generator().manual_seed(0)
+    plain, corrected = [], []
+    for _ in range(200):
+        ids = torch.randint(16, (60,), generator=generator)
+        for values, miller_madow in ((plain, False), (corrected, True)):
+            metric = ConfigurationEntropyScore(16, miller_madow=miller_madow)
+            metric.update(ids)
+            values.append(metric.compute())
+    assert torch.stack(plain).mean() < 0.96
+    assert torch.stack(corrected).mean() == pytest.approx(1, abs=0.01)
+
+
+def test_excess_of_the_load_entropy():
+    metric = ConfigurationEntropyScore(num_experts=256)
+    metric.update(torch.arange(8).expand(5, 8))
+    assert metric.compute() == pytest.approx(3 / 8)
+    assert metric.excess(8) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="num_selected must lie in"):
+        metric.excess(300)
+    metric.update(torch.arange(256))
+    assert 0 < metric.excess(8) < 1
+    assert functional.excess_load_entropy(torch.ones(8), 8).isnan()
+
+
 def test_a_network_without_noise_is_refused_and_with_noise_has_what_the_noise_leaves():
     x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
     with pytest.warns(UserWarning, match="say with how much"):

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from pytorch_lightning import LightningModule, Trainer
     from torchmetrics import Metric
-    from wandb import Run
 
     from intensive_callbacks.history import History
     from intensive_callbacks.taps import Tap
@@ -257,7 +256,7 @@ class IntensiveMetricsCallback(Callback):
                 log_table(run, table)
                 self._log_charts(run, verdict)
 
-    def _log_charts(self, run: Run, verdict: str | None) -> None:
+    def _log_charts(self, run: Any, verdict: str | None) -> None:
         running = self._running
         with running.guard("the charts in W&B"):
             log_overview(run, running.history.rows(), self._presets.get("overview"))

@@ -210,7 +210,8 @@ class Monitor:
             values = self._values(gathered, due=due)
             if values:
                 self.history.append(step, values)
-            if due and gathered.window("training"):
+            if due and self.observer and self.observer.layers:
+                self.observer.warn_of_silence()
                 self._judge(step, gathered.window("training"))
         with self.guard("emptying the windows"):
             self.gatherer.empty(training=due)
@@ -254,9 +255,7 @@ class Monitor:
         loads = {layer: list(islice(counts, len(states["load"]))) for layer, states in window.items()}
         self.heatmap.append({"step": step, "loads": loads}, MAX_HEATMAP_STEPS)
         for finding in self.health.new(window):
-            self._warn(
-                f"{finding.kind} in {finding.layer}", f"step {step}: {finding.kind} in {finding.layer}: {finding.text}"
-            )
+            warnings.warn(f"step {step}: {finding.kind} in {finding.layer}: {finding.text}", stacklevel=4)
 
     def verdict(self) -> str | None:
         """The routers' health over the last window, in words; ``None`` where no router was seen."""

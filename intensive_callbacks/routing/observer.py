@@ -81,6 +81,7 @@ class RouterObserver:
         self.mask: Tensor | None = None
         self.inputs_mask: dict[str, Tensor | None] = {}
         self.attached = False
+        self._told = False
         self.layers = discover(model, routers)
         self._routers = routers
         self._attachment = ExitStack()
@@ -114,6 +115,8 @@ class RouterObserver:
     def detach(self) -> None:
         """Take the hooks off; if the model ran, say which layers were never seen."""
         self._attachment.close()
+        for hooks in self._hooks:
+            hooks.abandon()
         if self.attached and any(hooks.ran for hooks in self._hooks):
             self.warn_of_silence()
         self.attached = False
@@ -152,7 +155,10 @@ class RouterObserver:
         return [hooks.layer.name for hooks in self._hooks if not hooks.ran]
 
     def warn_of_silence(self) -> None:
-        """Warn of the layers that were never seen; for a moment at which the model must have run."""
+        """Warn, once, of the layers that were never seen; for a moment at which the model must have run."""
+        if self._told:
+            return
+        self._told = True
         unread = [hooks.layer.name for hooks in self._hooks if hooks.ran and not hooks.read]
         if unread:
             warnings.warn(

@@ -66,7 +66,8 @@ TRUST = """
   are at least twice as many samples as columns. It misses what is not monotone (abs(x)) and a common scale (Student-t),
   so it errs low; columns that nearly cancel cost it up to a tenth more, since ranks are noisy.
 - **`gaussian`** is as good on normal data, and reads warped coordinates at a third to a half of their information.
-- **`ksg`** is the one to trust in up to three dimensions a side, whatever the dependence. Above it falls far short.
+- **`ksg`** is the one to trust in up to three dimensions a side and with thousands of samples, whatever the
+  dependence. Above it falls far short.
 - **`seed`** is right where each side is one column, and has little to do with the information of vectors: it is there
   for the sake of published values.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.dashboards.presets import PRESETS
-from intensive_callbacks.dashboards.render import Chart
+from intensive_callbacks.dashboards.render import Chart, overview_height
 from intensive_callbacks.dashboards.tables import overview_table
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def _height(name: str, rows: Sequence[dict[str, Any]]) -> int:
         return min(140 + 18 * len({(row["run"], row.get("layer")) for row in rows}), 1200)
     if name == "benchmark":
         return 110 + 22 * len(rows) + 32 * len({(row.get("task"), row.get("protocol")) for row in rows})
-    return 440
+    return overview_height(rows) if name == "overview" else 440

@@ -50,6 +50,11 @@ class Chart:
         }
 
 
+def overview_height(rows: Sequence[Mapping[str, Any]]) -> int:
+    """A height at which every metric's label has a line of its own."""
+    return max(_HEIGHT, 130 + 14 * len({row["metric"] for row in rows}))
+
+
 def render(
     name: str,
     rows: Iterable[Mapping[str, Any]],
@@ -81,7 +86,8 @@ def render(
     if unknown:
         raise ValueError(f"formats are png, svg and html; got {', '.join(sorted(unknown))}")
     table = overview_table(rows, run) if name == "overview" else list(rows)
-    chart = Chart(name, table, {"title": title} if title else {})
+    height = overview_height(table) if name == "overview" else _HEIGHT
+    chart = Chart(name, table, {"title": title} if title else {}, height)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     return [write(chart, folder / f"{name}.{form}", title or name) for form in formats]

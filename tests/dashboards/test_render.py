@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from intensive_callbacks.dashboards import Chart, heatmap_table, overview_table, page, render
+from intensive_callbacks.dashboards import Chart, RunRecord, charts_of, heatmap_table, overview_table, page, render
 
 WORDS = "</script><script>window.evil=1</script>"
 
@@ -102,6 +102,39 @@ def test_runs_are_told_apart_by_dash_and_metrics_by_colour():
     looks = {(tuple(line[0]["strokeDash"]), line[0]["stroke"]) for line in lines}
     assert len(lines) == len(looks) == 4
     assert len({dash for dash, _ in looks}) == len({colour for _, colour in looks}) == 2
+
+
+def test_many_metrics_get_a_picture_high_enough_for_their_labels():
+    (chart,) = charts_of([RunRecord("run", history(60))])
+    heights = sorted(item["y"] for item in labels(scenegraph(chart)).values())
+    assert len(heights) == 60
+    assert all(below - above >= 12 for above, below in pairwise(heights))
+
+
+def test_the_worst_layers_value_is_named_after_its_card():
+    rows = overview_table(
+        [{"step": 0, "intensive/config_entropy": 0.5, "intensive/config_entropy/worst": 0.25, "x/worst": 1}]
+    )
+    assert set(labels(scenegraph(Chart("overview", rows)))) == {"CES  0.5", "CES, worst layer  0.25", "x/worst  1"}
+
+
+def test_the_table_shows_what_was_measured_on_request():
+    rows = [
+        {**benchmark_row("A", 1.0, 0.5, source="this run"), "CES measured (fraction)": 0.25},
+        benchmark_row("B", 2.0, 0.4),
+    ]
+    for shown, expected, absent in (
+        ("comparable", {"A", "B", "50.0%"}, {"0.25"}),
+        ("measured", {"A", "0.25", "CES"}, {"B"}),
+    ):
+        items = [
+            item for items in marks(scenegraph(Chart("benchmark", rows, {"shown": shown})), "text") for item in items
+        ]
+        words = {
+            word for item in items for word in (item["text"] if isinstance(item["text"], list) else [item["text"]])
+        }
+        assert expected <= words
+        assert not absent & words
 
 
 def test_the_frontier_joins_what_no_cheaper_model_reaches():

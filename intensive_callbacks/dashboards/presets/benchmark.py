@@ -18,16 +18,19 @@ _NAMES = 190  # pixels at the left for the models' names
 
 
 def number_columns() -> list[dict[str, str]]:
-    """The columns of numbers that a benchmark table can have: its name there, its title and how it is written."""
-    columns = [{"column": name, "title": name.rpartition(" (")[0], "style": style} for name, style in _AMOUNTS.items()]
-    columns.append({"column": _ACCURACY, "title": "accuracy", "style": "share"})
+    """The columns of numbers that a benchmark table can have: its name there, its title, how and when it is shown."""
+    columns = [
+        {"column": name, "title": name.rpartition(" (")[0], "style": style, "kind": "comparable"}
+        for name, style in _AMOUNTS.items()
+    ]
+    columns.append({"column": _ACCURACY, "title": "accuracy", "style": "share", "kind": "comparable"})
     for card in CARDS:
         if card.metric is None:
             continue
         unit = f" ({card.unit})" if card.unit != "1" else ""
         columns += [
-            {"column": f"{title}{unit}", "title": title, "style": "number"}
-            for title in (card.symbol, f"{card.symbol} measured")
+            {"column": f"{card.symbol}{unit}", "title": card.symbol, "style": "number", "kind": "comparable"},
+            {"column": f"{card.symbol} measured{unit}", "title": card.symbol, "style": "number", "kind": "measured"},
         ]
     return columns
 
@@ -36,6 +39,13 @@ def benchmark() -> dict[str, Any]:
     """The preset over the rows of ``final_benchmark``."""
     return preset(
         title="${string:title:Benchmark}",
+        params=[
+            {
+                "name": "shown",
+                "value": "${string:shown:comparable}",
+                "bind": {"input": "select", "options": ["comparable", "measured"], "name": "columns "},
+            }
+        ],
         transform=_read(),
         layer=[_headings(), _models(), _cells()],
         encoding={
@@ -50,30 +60,31 @@ def benchmark() -> dict[str, Any]:
 
 
 def _read() -> list[dict[str, Any]]:
-    """One row per model and column, each group with a free place above it for its heading."""
+    """One row per model and column, each group with a free place above it for its heading, this run's group first."""
     columns = number_columns()
-    order = {"sort": [{"field": "group"}, {"field": "order"}]}
+    names = ("model", "task", "protocol", "source", "best")
+    by_group = [{"field": "own", "order": "descending"}, {"field": "group"}]
     return [
-        *({"calculate": f"datum[{field(name)}] || ''", "as": name} for name in ("model", "task", "protocol", "best")),
-        {"calculate": f"datum[{field('source')}] || ''", "as": "source"},
-        {"calculate": "datum.task + ' · ' + datum.protocol", "as": "group"},
+        *({"calculate": f"datum[{field(name)}] || ''", "as": name} for name in names),
+        {"calculate": "datum.task + ' \u00b7 ' + datum.protocol", "as": "group"},
         {"window": [{"op": "row_number", "as": "order"}]},
         # Every run brings the same published rows: the first of each stands for all.
-        {
-            "window": [{"op": "row_number", "as": "again"}],
-            "groupby": ["model", "group", "source", _ACCURACY],
-        },
+        {"window": [{"op": "row_number", "as": "again"}], "groupby": ["model", "group", "source", _ACCURACY]},
         {"filter": "datum.again == 1"},
-        {"window": [{"op": "row_number", "as": "row"}], **order},
-        {"window": [{"op": "dense_rank", "as": "nth_group"}], "sort": [{"field": "group"}]},
-        {"calculate": "datum.row + 1.4 * datum.nth_group", "as": "place"},
+        {"calculate": "datum.source == 'this run' ? 1 : 0", "as": "mine"},
+        {"joinaggregate": [{"op": "max", "field": "mine", "as": "own"}], "groupby": ["group"]},
         {"fold": [column["column"] for column in columns], "as": ["column", "value"]},
-        {"joinaggregate": [{"op": "valid", "field": "value", "as": "num_valid"}], "groupby": ["column"]},
-        {"filter": "datum.num_valid > 0"},
         {
             "lookup": "column",
-            "from": {"data": {"values": columns}, "key": "column", "fields": ["title", "style"]},
+            "from": {"data": {"values": columns}, "key": "column", "fields": ["title", "style", "kind"]},
         },
+        {"filter": "datum.kind == shown"},
+        {"joinaggregate": [{"op": "valid", "field": "value", "as": "models"}], "groupby": ["column"]},
+        {"joinaggregate": [{"op": "valid", "field": "value", "as": "values"}], "groupby": ["order"]},
+        {"filter": "datum.models > 0 && datum.values > 0"},
+        {"window": [{"op": "dense_rank", "as": "row"}], "sort": [*by_group, {"field": "order"}]},
+        {"window": [{"op": "dense_rank", "as": "nth_group"}], "sort": by_group},
+        {"calculate": "datum.row + 1.4 * datum.nth_group", "as": "place"},
     ]
 
 
@@ -115,7 +126,7 @@ def _cells() -> dict[str, Any]:
         " : datum.style == 'FLOPs' ? format(1e9 * datum.value, '.3~s')"
         " : format(datum.value, abs(datum.value) >= 1e4 ? '.4~s' : '.4~r')"
     )
-    best = "indexof(', ' + datum.best + ', ', ', ' + datum.title + ', ') >= 0"
+    best = "shown == 'comparable' && indexof(', ' + datum.best + ', ', ', ' + datum.title + ', ') >= 0"
     return {
         "transform": [{"calculate": words, "as": "words"}, {"calculate": best, "as": "wins"}],
         "mark": {"type": "text", "align": "right", "fontSize": 11, "baseline": "middle", "dx": 30},
@@ -123,7 +134,7 @@ def _cells() -> dict[str, Any]:
             "x": {
                 "field": "title",
                 "type": "nominal",
-                "sort": [column["title"] for column in number_columns()],
+                "sort": list(dict.fromkeys(column["title"] for column in number_columns())),
                 "scale": {"range": [_NAMES, {"expr": "width"}]},
                 "axis": {
                     "orient": "top",

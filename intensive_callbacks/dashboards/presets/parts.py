@@ -12,6 +12,7 @@ PALETTE = [
     *("#0b3c6f", "#a84300", "#0f5f2f", "#7f1020", "#4b2a86", "#c49c52", "#b0307a", "#2f3e46", "#5f6f00", "#0a6f7a"),
     *("#5aa9e6", "#ffb14e", "#7bc96f", "#f2777a", "#b79ce0", "#d08f7a", "#f4a6d7", "#9aa5b1", "#cfcb4f", "#63d3e0"),
 ]
+_WORST = "/\\/worst$/"
 
 
 def field(name: str) -> str:
@@ -53,11 +54,17 @@ def card_lookup(column: str) -> list[dict[str, Any]]:
         for card in CARDS
     ]
     return [
+        # Of a routing value there is the mean over the layers and, under a key of its own, the worst layer's.
+        {"calculate": f"replace(datum.{column}, {_WORST}, '')", "as": "key"},
         {
-            "lookup": column,
+            "lookup": "key",
             "from": {"data": {"values": cards}, "key": "key", "fields": ["symbol", "unit", "meaning", "reading"]},
         },
-        {"calculate": f"datum.symbol || datum.{column}", "as": "symbol"},
+        {
+            "calculate": f"datum.symbol ? datum.symbol + (test({_WORST}, datum.{column}) ? ', worst layer' : '')"
+            f" : datum.{column}",
+            "as": "symbol",
+        },
         *({"calculate": f"datum.{words} || ''", "as": words} for words in ("unit", "meaning", "reading")),
     ]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.footprint.flops import count_flops as count_flops
     from intensive_callbacks.footprint.parameters import ParameterCount as ParameterCount
     from intensive_callbacks.footprint.parameters import count_parameters as count_parameters
+    from intensive_callbacks.losses import SparseAccuracyLoss as SparseAccuracyLoss
     from intensive_callbacks.metrics import *
     from intensive_callbacks.monitor import Monitor as Monitor
     from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
@@ -31,6 +32,7 @@ _MODULES = {
     "ParameterCount": "footprint.parameters",
     "RouterObserver": "routing.observer",
     "RouterSample": "routing.sample",
+    "SparseAccuracyLoss": "losses",
     "Tap": "taps",
     "count_flops": "footprint.flops",
     "count_parameters": "footprint.parameters",

@@ -252,19 +252,20 @@ class IntensiveMetricsCallback(Callback):
             console.print(table.featured())
             if verdict := running.verdict():
                 console.print(f"routing/health: {verdict}", highlight=False, soft_wrap=True)
-            if run := find_run(trainer.loggers):
+        if run := find_run(trainer.loggers):
+            with running.guard("the final table in W&B"):
                 log_table(run, table)
-                self._log_charts(run, verdict)
+            with running.guard("the charts in W&B"):
+                self._log_charts(run, running.verdict())
 
     def _log_charts(self, run: Any, verdict: str | None) -> None:
         running = self._running
-        with running.guard("the charts in W&B"):
-            log_overview(run, running.history.rows(), self._presets.get("overview"))
-            snapshots = [(row["step"], row["loads"]) for row in running.heatmap.kept()]
-            if snapshots:
-                log_heatmap(run, snapshots, self._presets.get("heatmap"))
-            if verdict:
-                run.summary["routing/health"] = verdict
+        log_overview(run, running.history.rows(), self._presets.get("overview"))
+        snapshots = [(row["step"], row["loads"]) for row in running.heatmap.kept()]
+        if snapshots:
+            log_heatmap(run, snapshots, self._presets.get("heatmap"))
+        if verdict:
+            run.summary["routing/health"] = verdict
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""

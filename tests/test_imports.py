@@ -17,7 +17,7 @@ ALLOWED = {
     "batches": set(),
     "distributed": set(),
     "history": set(),
-    "routing": {"functional"},
+    "routing": {"functional", "metrics"},
     "footprint": {"routing", "functional"},
     "taps": {"metrics"},
     "gradients": set(),

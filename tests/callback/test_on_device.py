@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from callback.runs import Recorder, fit
 
+from callback.runs import Recorder, fit
 from intensive_callbacks import IntensiveMetricsCallback
 
 pytestmark = [

@@ -12,10 +12,11 @@ from digits import EXAMPLES
 
 
 def run(tmp_path, name, *arguments):
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MPLBACKEND": "agg"}
-    environment.pop("WANDB_DIR", None)
-    for folder in ("CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
-        environment[f"WANDB_{folder}"] = str(tmp_path)
+    # Another test of this process may have left a wandb service behind, which the example must not join.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    for folder in ("CACHE", "DATA", "CONFIG", "ARTIFACT"):
+        environment[f"WANDB_{folder}_DIR"] = str(tmp_path)
     command = [sys.executable, EXAMPLES / name, *arguments]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -295,7 +295,7 @@ class IntensiveMetricsCallback(Callback):
         bar: dict[str, Any] = trainer.progress_bar_metrics  # the bars show text as it is
         bar.update({symbol: f"{values[key]:.3g}" for key, symbol in PROGRESS_BAR.items() if key in values})
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001 - the x axis of Lightning's own values
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
             with self._running.guard(type(logger).__name__):
                 logger.log_metrics(values, step)
         if self._overview is not None:

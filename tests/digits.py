@@ -22,6 +22,7 @@ def load_example(name):
 quickstart = load_example("00_quickstart")
 DigitsClassifier = quickstart.DigitsClassifier
 MixtureOfExperts = quickstart.MixtureOfExperts
+DigitsClassifier.__module__ = MixtureOfExperts.__module__ = __name__  # where a spawned process finds them
 
 
 def digits(start: int = 0, stop: int = 320) -> TensorDataset:

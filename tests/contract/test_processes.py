@@ -6,18 +6,23 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from contract.cases import CASES
+from intensive_callbacks.gathered import Gathered
 
 
 def _compute(rank, store, results):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    values = []
+    values, fused = [], []
     for case in CASES:
         metric = case.build()
         for update in case.updates if rank == 0 else []:
             metric.update(**update)
         metric._update_count += 1  # the empty rank computes too
         values.append(metric.compute().tolist())
-    results[rank] = values
+        here = Gathered()
+        here.add_metric("metric", metric)
+        here.reduce().load_metric("metric", metric)
+        fused.append(metric.compute().tolist())
+    results[rank] = values, fused
     dist.destroy_process_group()
 
 
@@ -31,7 +36,8 @@ def values(tmp_path_factory):
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=[case.name for case in CASES])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_value_on_two_processes(values, rank, index):
+@pytest.mark.parametrize("sync", [0, 1], ids=["torchmetrics' own sync", "fused"])
+def test_value_on_two_processes(values, rank, index, sync):
     expected = torch.as_tensor(CASES[index].expected, dtype=torch.float64)
-    value = torch.tensor(values[rank][index], dtype=torch.float64)
+    value = torch.tensor(values[rank][sync][index], dtype=torch.float64)
     torch.testing.assert_close(value, expected, rtol=CASES[index].tolerance, atol=1e-9, equal_nan=True)

@@ -45,3 +45,20 @@ def test_a_fault_on_one_process_is_a_warning_on_all(tmp_path):
         assert values["intensive/p3_score"] > 0
         (message,) = warned
         assert ("only here" if rank == 1 else "another process") in message
+
+
+WRAPPED = {
+    "ddp": {},
+    "ddp without broadcast_buffers": {"broadcast_buffers": False},
+    "ddp with find_unused_parameters": {"find_unused_parameters": True},
+    "fsdp2": "fsdp2",
+}
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 3])
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_a_wrapped_model_gives_the_values_of_the_bare_one(tmp_path, wrap, num_accumulated):
+    expected = workers.watch_wrapped(0, 1, {}, 1)
+    for values in workers.spawn(2, tmp_path, workers.watch_wrapped, WRAPPED[wrap], num_accumulated):
+        assert values.keys() == expected.keys()
+        assert values == pytest.approx(expected, rel=1e-9)

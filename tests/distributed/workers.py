@@ -8,6 +8,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from intensive_callbacks import ConfigurationEntropyScore, Monitor, Tap
 from intensive_callbacks.distributed import reduce_states
@@ -130,3 +133,19 @@ def watch_with_a_fault(rank, world_size):
             model(torch.zeros(4, 8, dtype=torch.float64))
             values = monitor.log(1, 0.5)
     return values, [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning)]
+
+
+def watch_wrapped(rank, world_size, wrap, num_accumulated):
+    """Routing values of a wrapped model over the same 48 examples, with backward passes in between."""
+    data = torch.randn(48, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    model = Router()
+    model.register_buffer("counter", torch.zeros(1))  # something for broadcast_buffers to broadcast
+    if world_size > 1 and wrap == "fsdp2":
+        forward = fully_shard(model, mesh=init_device_mesh("cpu", (world_size,)))
+    else:
+        forward = model if world_size == 1 else DistributedDataParallel(model, **wrap)
+    with Monitor(model, every_n_steps=1, metrics=["CES", "routing/specialization", "routing/max_violation"]) as monitor:
+        for part in data[rank::world_size].chunk(num_accumulated):
+            monitor.observe(part)
+            forward(part).sum().backward()
+        return monitor.log(1)

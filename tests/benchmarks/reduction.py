@@ -1,0 +1,75 @@
+"""The fused reduction beside torchmetrics' own synchronisation: the same states, in turn, on two processes."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from intensive_callbacks import ConfigurationEntropyScore, PerformancePerParameter
+from intensive_callbacks.gathered import Gathered
+
+ROUNDS = 15
+
+
+def metrics() -> list:
+    """Twenty layers' entropy and five functions of the accuracy."""
+    routing = [ConfigurationEntropyScore(num_experts=64) for _ in range(20)]
+    efficiency = [PerformancePerParameter(num_params=1e9 * (index + 1)) for index in range(5)]
+    for metric in routing:
+        metric.update(torch.randint(64, (512, 8)))
+    for metric in efficiency:
+        metric.update(0.5, num_examples=100)
+    return routing + efficiency
+
+
+def own(each: list) -> list[float]:
+    return [float(metric.compute()) for metric in each]
+
+
+def fused(each: list) -> list[float]:
+    here = Gathered()
+    for index, metric in enumerate(each):
+        here.add_metric(str(index), metric)
+    everywhere = here.reduce()
+    values = []
+    for index, metric in enumerate(each):
+        copy = metric.clone()
+        everywhere.load_metric(str(index), copy)
+        values.append(float(copy.compute()))
+    return values
+
+
+def work(rank: int, store: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.manual_seed(rank)
+    each = metrics()
+    seconds: dict[str, list[float]] = {"own": [], "fused": []}
+    for _ in range(ROUNDS):
+        values = []
+        for name, compute in (("own", own), ("fused", fused)):
+            dist.barrier()
+            begin = time.perf_counter()
+            values.append(compute(each))
+            seconds[name].append(time.perf_counter() - begin)
+        torch.testing.assert_close(*map(torch.tensor, values))
+    if rank == 0:
+        medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+        ratios = [a / b for a, b in zip(seconds["own"], seconds["fused"], strict=True)]
+        sys.stdout.write(
+            f"25 metrics on 2 processes (gloo), equal values: torchmetrics' own {medians['own']:.1f} ms, "
+            f"fused {medians['fused']:.1f} ms; ratio {statistics.median(ratios):.1f} "
+            f"({min(ratios):.1f} to {max(ratios):.1f})\n"
+        )
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(work, args=(f"{folder}/store",), nprocs=2)

@@ -1,0 +1,76 @@
+"""A Lightning Trainer on two processes: the values of one process, told once."""
+
+import json
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from callback.runs import LogCalls
+from digits import DigitsClassifier, digits
+from intensive_callbacks import IntensiveMetricsCallback
+
+
+class Frozen(DigitsClassifier):
+    """In float64 and with a learning rate of 0: what is measured depends on the data alone."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        for parameter in self.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        self.double()
+
+    def training_step(self, batch, index):
+        return super().training_step([batch[0].double(), batch[1]], index)
+
+    def validation_step(self, batch, index):
+        # Each process logs its own accuracy: the callback weights them by the examples behind them.
+        super().validation_step([batch[0].double(), batch[1]], index)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class Writing(LogCalls):
+    """Keeps what it is given in a file, which outlives the process."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def finalize(self, status):
+        with self.path.open("a") as file:
+            file.write(json.dumps(self.rows(("intensive/", "routing/"))) + "\n")
+
+
+def rows(tmp_path, num_processes):
+    path = tmp_path / f"{num_processes}.jsonl"
+    batch = 32 // num_processes
+    callback = IntensiveMetricsCallback(every_n_steps=5, random_baseline=0.1, benchmark=None)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=num_processes,
+        strategy="ddp_spawn" if num_processes > 1 else "auto",
+        callbacks=[callback],
+        logger=Writing(path),
+        num_sanity_val_steps=0,
+        **quiet,
+    )
+    trainer.fit(Frozen(), DataLoader(digits(0, 320), batch), DataLoader(digits(320, 416), batch))
+    lines = path.read_text().splitlines()
+    assert len(lines) == num_processes  # one logger a process; all but the first are given nothing
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:It is recommended to use `self.log:UserWarning")  # not for what the test shows
+def test_two_processes_log_what_one_does(tmp_path):
+    (alone,), both = rows(tmp_path, 1), rows(tmp_path, 2)
+    (told,) = [calls for calls in both if calls]
+    assert [step for step, _ in told] == [step for step, _ in alone]
+    for (_, values), (_, expected) in zip(told, alone, strict=True):
+        assert values == pytest.approx(expected, rel=1e-6)

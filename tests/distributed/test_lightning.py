@@ -11,6 +11,8 @@ from callback.runs import LogCalls
 from digits import DigitsClassifier, digits
 from intensive_callbacks import IntensiveMetricsCallback
 
+METRICS = ["P3", "P2F", "MER", "R3", "CES", "SAA", "ID", "routing/specialization", "routing/max_violation"]
+
 
 class Frozen(DigitsClassifier):
     """In float64 and with a learning rate of 0: what is measured depends on the data alone."""
@@ -48,7 +50,10 @@ class Writing(LogCalls):
 def rows(tmp_path, num_processes):
     path = tmp_path / f"{num_processes}.jsonl"
     batch = 32 // num_processes
-    callback = IntensiveMetricsCallback(every_n_steps=5, random_baseline=0.1, benchmark=None)
+    # A window is the whole epoch, whose examples are the same however they are dealt out.
+    callback = IntensiveMetricsCallback(
+        every_n_steps=10, random_baseline=0.1, observe="every_step", metrics=METRICS, benchmark=None
+    )
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = pl.Trainer(
         max_epochs=1,

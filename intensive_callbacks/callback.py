@@ -62,6 +62,7 @@ class IntensiveMetricsCallback(Callback):
         per_layer: also log the routing values of every layer.
         observe: ``"sampled"`` takes what needs logits on the steps that feed a logged value, ``"every_step"`` on all.
         strict: raise instead of warning when something cannot be measured.
+        alert: also send what ``routing/health`` warns of in mid-training as a W&B alert.
         publish_dashboard: bring charts and workspace to the project of an online W&B run, when training starts.
 
     Raises:
@@ -90,6 +91,7 @@ class IntensiveMetricsCallback(Callback):
         per_layer: bool = False,
         observe: str = "sampled",
         strict: bool = False,
+        alert: bool = False,
         publish_dashboard: bool = False,
     ) -> None:
         metrics = metrics if isinstance(metrics, str) else list(metrics)
@@ -117,6 +119,7 @@ class IntensiveMetricsCallback(Callback):
         self.monitor: Monitor | None = None
         self._restored: dict[str, Any] | None = None
         self._num_validated: int | None = 0
+        self._alerts = alert
         self._publishes = publish_dashboard
         self._presets: dict[str, str] = {}
         self._overview: GrowingOverview | None = None
@@ -301,6 +304,9 @@ class IntensiveMetricsCallback(Callback):
         if self._overview is not None:
             with self._running.guard("the overview in W&B"):
                 self._overview.grow(self._running.history.rows)
+            for alarm in self._running.alarms if self._alerts else ():
+                with self._running.guard("the alert in W&B"):
+                    self._overview.run.alert("routing/health", alarm)
 
 
 def _prefix(trainer: Trainer) -> str:

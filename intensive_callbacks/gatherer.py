@@ -81,7 +81,11 @@ class Gatherer:
             self._new["tokens"] = self._new["tokens"] + tokens
         if not self._cost["positions"]:
             self._cost["positions"] = batches.num_positions(batch) or batches.num_examples(batch)
-            if self._cost["positions"] and can_count_passively(self.model):
+            if self._cost["positions"] and not can_count_passively(self.model):
+                self._flops_error = ValueError(
+                    "a compiled model hides them while it trains; count_flops() counts it aside"
+                )
+            elif self._cost["positions"]:
                 self._flops = FlopCounter(self.model).start()
 
     def _model_ended(self, *_: object) -> None:

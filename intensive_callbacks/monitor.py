@@ -101,6 +101,7 @@ class Monitor:
         self.history = History()
         self.heatmap = Series()
         self.health = RoutingHealth()
+        self.alarms: list[str] = []
         self.selected = select(metrics)
         self.known = Knowledge(random_baseline)
         self._warned: set[str] = set()
@@ -199,6 +200,7 @@ class Monitor:
             ``{key: value}``. The first call also gives the ``baseline/`` values.
         """
         due = self.is_due(step)
+        self.alarms = []
         self._increment, self._step = max(step - self._step, 1), step
         if not (due or accuracy is not None or self.gatherer.validation is not None or not self._baseline_given):
             return {}
@@ -254,8 +256,9 @@ class Monitor:
         counts = iter(torch.cat([states["load"] for states in window.values()]).tolist())
         loads = {layer: list(islice(counts, len(states["load"]))) for layer, states in window.items()}
         self.heatmap.append({"step": step, "loads": loads}, MAX_HEATMAP_STEPS)
-        for finding in self.health.new(window):
-            warnings.warn(f"step {step}: {finding.kind} in {finding.layer}: {finding.text}", stacklevel=4)
+        self.alarms = [f"step {step}: {each.kind} in {each.layer}: {each.text}" for each in self.health.new(window)]
+        for alarm in self.alarms:
+            warnings.warn(alarm, stacklevel=4)
 
     def verdict(self) -> str | None:
         """The routers' health over the last window, in words; ``None`` where no router was seen."""

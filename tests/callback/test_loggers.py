@@ -125,3 +125,24 @@ def test_lightnings_own_values_are_not_disturbed():
 
 
 pytestmark = WANDB
+
+
+def test_what_ails_the_routers_is_told_in_words_and_as_an_alert(offline, capsys):
+    class Collapsed(DigitsClassifier):
+        """Every token goes to the first two experts of the second block, and stays there."""
+
+        def __init__(self):
+            super().__init__()
+            gate = self.blocks[1].gate
+            torch.nn.init.zeros_(gate.weight)
+            gate.bias.data = torch.tensor([9.0, 8.0, 0, 0, 0, 0, 0, 0])
+
+    logger = WandbLogger(project="p", save_dir=offline, offline=True)
+    callback = IntensiveMetricsCallback(every_n_steps=10, random_baseline=0.1, benchmark=None, alert=True)
+    with pytest.warns(UserWarning, match=r"collapse in blocks.1: 2.0 effective experts of 8"):
+        fit(callback, model=Collapsed(), logger=logger, max_epochs=1)
+    assert logger.experiment.summary["routing/health"].startswith("collapse in blocks.1")
+    _, text = read(finish(logger))
+    (alert,) = [line for line in text.splitlines() if '"type":"alert"' in line and "collapse in blocks.1" in line]
+    assert "routing/health" in alert
+    assert "routing/health: collapse in blocks.1" in capsys.readouterr().out

@@ -247,3 +247,25 @@ def test_without_chance_what_needs_it_is_absent():
     _, logger = run(watching(random_baseline=None))
     assert logged("intensive/relevance_rate", logger) == []
     assert logged(P3, logger) == [9, 19]
+
+
+def test_generalization_efficiency_while_every_example_is_new():
+    callback = watching(metrics=["P3", "GE"])
+    _, logger = run(callback, val_check_interval=5)
+    points = {row["step"]: row[P3] for row in callback.history.rows() if P3 in row}
+    params = callback.monitor.known.facts["active_params"]
+    accuracies = {step: value * params / 1e11 for step, value in points.items()}
+    assert sorted(accuracies) == [5, 10, 15, 20]
+    assert logged("intensive/generalization_efficiency", logger) == [9]  # half of the epoch, all of it; then repeats
+    values = callback.history.newest()
+    expected = 100 * (accuracies[10] - accuracies[5]) / 160
+    assert values["intensive/generalization_efficiency"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_compiled_model_says_that_its_flops_are_not_counted():
+    model = DigitsClassifier()
+    model.head = torch.compile(model.head, backend="eager")
+    with pytest.warns(RuntimeWarning, match="counting the FLOPs failed.*a compiled model hides them"):
+        _, logger = run(watching(), model=model, max_epochs=1)
+    assert logged("intensive/p2f_score", logger) == []
+    assert logged(P3, logger) == [9]

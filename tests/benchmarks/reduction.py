@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from intensive_callbacks import ConfigurationEntropyScore, PerformancePerParameter
 from intensive_callbacks.gathered import Gathered
 
-ROUNDS = 15
+ROUNDS = 40
 
 
 def metrics() -> list:
@@ -39,9 +39,12 @@ def fused(each: list) -> list[float]:
     everywhere = here.reduce()
     values = []
     for index, metric in enumerate(each):
-        copy = metric.clone()
-        everywhere.load_metric(str(index), copy)
-        values.append(float(copy.compute()))
+        mine = metric.metric_state
+        everywhere.load_metric(str(index), metric)
+        values.append(float(metric.compute()))
+        for name, state in mine.items():  # as torchmetrics does after its own
+            setattr(metric, name, state)
+        metric._to_sync = True
     return values
 
 

@@ -151,7 +151,7 @@ class Gatherer:
         here.sums |= {f"new/{name}": value for name, value in new.items()}
         here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost).items()}
         if self._flops_error is not None:
-            here.failed["counting the FLOPs"], self._flops_error = self._flops_error, None
+            here.failed["cost"], self._flops_error = self._flops_error, None
         here.add_accuracy(accuracy, num_examples)
         if training:
             here.add_window("training", self._read())

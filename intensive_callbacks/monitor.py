@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 MAX_HEATMAP_STEPS = 100
+GROUPS = {"cost": "counting the FLOPs"}  # what a failure of a group of sums is called
 
 
 class Monitor:
@@ -224,10 +225,11 @@ class Monitor:
         values: Values = {} if self._baseline_given else self.known.baseline()
         self._baseline_given = True
         facts = self.known.facts
+        training, validation = gathered.window("training") if due else {}, gathered.window("validation")
         for selected in self.selected:
             with self.guard(selected.card.symbol):
                 if selected.card.fed_by == "routing":
-                    if window := self._window(selected, gathered, due=due):
+                    if window := self._window(selected, training, validation):
                         values |= routing_values(selected, window, facts, per_layer=self.per_layer)
                     continue
                 signals = self.known.signals(selected.card.fed_by, gathered, due=due)
@@ -242,13 +244,12 @@ class Monitor:
                         values |= named(selected.card.key, metric.compute())
         return self._explain(to_floats(values))
 
-    def _window(self, selected: Selected, gathered: Gathered, *, due: bool) -> Window:
-        if selected.card.key.startswith("intensive/") and self.gatherer.has_validation:
-            validation = gathered.window("validation")
-            # An evaluation that never ran this model leaves only what training has seen.
-            if not validation or any(states["num_tokens"] > 0 for states in validation.values()):
-                return validation
-        return gathered.window("training") if due else {}
+    def _window(self, selected: Selected, training: Window, validation: Window) -> Window:
+        # An evaluation that never ran this model leaves only what training has seen.
+        ran = not validation or any(states["num_tokens"] > 0 for states in validation.values())
+        if selected.card.key.startswith("intensive/") and self.gatherer.has_validation and ran:
+            return validation
+        return training
 
     def _judge(self, step: int, window: Window) -> None:
         """Keep the loads for the heatmap, and warn once of each router that has fallen ill."""
@@ -310,7 +311,7 @@ class Monitor:
 
     def _report_failures(self, gathered: Gathered) -> None:
         for group, error in gathered.failed.items():
-            name = self.tapped[int(group[3:])].card.symbol if group.startswith("tap") else group
+            name = self.tapped[int(group[3:])].card.symbol if group.startswith("tap") else GROUPS.get(group, group)
             with self.guard(name):
                 raise error or RuntimeError("it failed on another process")
 

@@ -44,7 +44,6 @@ class Tap:
     read: Callable[[Any, Any], Any]
     into: Metric | str
     listening: bool = field(default=False, init=False, repr=False)
-    num_heard: int = field(default=0, init=False, repr=False)
     error: Exception | None = field(default=None, init=False, repr=False)
 
     def find(self, modules: Mapping[str, nn.Module]) -> nn.Module:
@@ -70,7 +69,6 @@ class Tap:
                 return
             try:
                 feed(metric, self.read(*tree_map_only(Tensor, Tensor.detach, (inputs, output))))
-                self.num_heard += 1
             except Exception as error:  # noqa: BLE001 - raised or warned of where the value is logged
                 self.error = error
 

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -38,11 +39,20 @@ def test_a_narrow_terminal_gets_blocks_and_loses_nothing():
     assert [cell for block in cells for cell in block][: len(row.split()) - 1] == row.split()[1:]
 
 
-def test_a_printed_row_reads_as_its_figures_say():
+def test_a_printed_row_reads_as_its_figures_say_each_score_with_its_standard_error():
     lines = printed(BenchmarkTable([MOE, DENSE])).splitlines()
     assert lines[0].strip() == "MMLU · 5-shot"
-    sparse = next(line for line in lines if line.startswith("sparse")).split()
-    assert sparse[:9] == ["sparse", "100B", "10B", "100G", "20G", "80.0%", "±1.0", "8.000", "4000"]
+    costs, scores = (re.split(r"\s{2,}", line.strip()) for line in lines if line.startswith("sparse"))
+    assert costs == ["sparse", "100B", "10B", "100G", "20G"]
+    # The accuracy's standard error is 0.01; ID falls by ln(0.2) / 100 per accuracy, so its slope is 1 / 0.2 / 100.
+    errors = ["80.0% ±1.0", "8.000 ±0.1", "4000 ±50", "0.800 ±0.01", "0.320 ±0.004", "0.0161 ±0.0005"]
+    assert scores == ["sparse", *errors]
+    assert re.split(r"\s{2,}", next(line for line in lines[5:] if line.startswith("dense")))[1] == "90.0%"
+
+
+def test_everybody_right_is_no_certainty():
+    perfect = printed(BenchmarkTable([dataclasses.replace(MOE, accuracy=1.0, num_examples=9)]))
+    assert "100.0% ±7.3" in perfect  # sqrt(0.95 x 0.05 / 9) = 0.0726 at 9.5 of 10 right
 
 
 def test_dashes_are_explained_below_the_table():
@@ -59,8 +69,9 @@ def test_only_featured_rows_are_printed_by_the_callback():
 
 
 def test_measured_values_stand_below_each_other():
-    lines = printed(BenchmarkTable([OURS, MOE])).splitlines()
-    assert next(line.split() for line in lines if line.startswith("CES")) == ["CES", "0.900", "fraction"]
+    row = dataclasses.replace(OURS, measured_errors={"intensive/config_entropy": 0.0123})
+    lines = printed(BenchmarkTable([row, MOE])).splitlines()
+    assert next(line.split() for line in lines if line.startswith("CES")) == ["CES", "0.900", "±0.012", "fraction"]
 
 
 def test_markdown_marks_the_best_and_escapes_what_would_be_markup():

@@ -1,8 +1,6 @@
 """Where values go: W&B, any other logger, several, none."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning
@@ -13,6 +11,7 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from callback.runs import LogCalls, fit
 from digits import DigitsClassifier, loaders
 from intensive_callbacks import IntensiveMetricsCallback
+from offline_runs import inspected
 
 P3 = "intensive/p3_score"
 WANDB = [
@@ -26,11 +25,9 @@ def watching():
 
 
 def read(folder):
-    """The history of an offline run, as W&B's own reader gives it."""
-    tool = Path(sys.executable).with_name("wandb")
-    out = subprocess.run([tool, "leet", "inspect", folder, "--json"], check=True, capture_output=True, text=True)
-    records = [json.loads(line) for line in out.stdout.splitlines()]
-    return [record["history"] for record in records if record["type"] == "history"], out.stdout
+    """The history of an offline run, and all that it holds as text."""
+    records = inspected(folder)
+    return [record["history"] for record in records if record["type"] == "history"], json.dumps(records)
 
 
 def finish(logger):

@@ -32,6 +32,7 @@ def folder(offline):
     log_table(run, Table())
     folder = run.settings.sync_dir
     run.finish()
+    wandb.teardown()  # the service process writes the end of the file after the run has finished
     return folder
 
 

@@ -9,19 +9,13 @@ import pytest
 import wandb
 
 from intensive_callbacks.sinks import wandb as sink
+from offline_runs import inspected
 
 HISTORY = [
     {"step": 0, "intensive/p3_score": 1.0, "intensive/config_entropy": 0.5},
     {"step": 50, "intensive/p3_score": 2.0, "intensive/config_entropy": math.nan},
     {"step": 100, "intensive/p3_score": 3.0, "intensive/config_entropy": 0.7},
 ]
-
-
-def inspected(folder):
-    """An offline run as W&B's own reader sees it."""
-    tool = Path(sys.executable).with_name("wandb")
-    out = subprocess.run([tool, "leet", "inspect", folder, "--json"], check=True, capture_output=True, text=True)
-    return [json.loads(line) for line in out.stdout.splitlines()]
 
 
 def table(folder, key):

@@ -24,7 +24,7 @@ from intensive_callbacks.knowledge import Knowledge
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
 from intensive_callbacks.selection import select, select_tap
-from intensive_callbacks.values import Values, named, routing_values, signal_values, to_floats
+from intensive_callbacks.values import Values, feed, named, routing_values, standard_errors, to_floats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,6 +103,7 @@ class Monitor:
         self.heatmap = Series()
         self.health = RoutingHealth()
         self.alarms: list[str] = []
+        self.errors: dict[str, float] = {}
         self.selected = select(metrics)
         self.known = Knowledge(random_baseline)
         self._warned: set[str] = set()
@@ -234,15 +235,20 @@ class Monitor:
                     continue
                 signals = self.known.signals(selected.card.fed_by, gathered, due=due)
                 if signals and not selected.missing(facts):
-                    values |= signal_values(selected.card.key, selected.build(facts), signals)
+                    values |= self._formed(selected, feed(selected.build(facts), signals))
         if self.gatherer.taps_are_due(training=due):
             for index, selected in enumerate(self.tapped):
                 if f"tap{index}" not in gathered.failed:
                     with self.guard(selected.card.symbol):
                         metric = self.gatherer.taps[index][2]
                         gathered.load_metric(f"tap{index}", metric)
-                        values |= named(selected.card.key, metric.compute())
+                        values |= self._formed(selected, metric)
         return self._explain(to_floats(values))
+
+    def _formed(self, selected: Selected, metric: Metric) -> Values:
+        """A metric's values; its standard error, which is not logged, is kept for the final table."""
+        self.errors |= to_floats(standard_errors(selected.card.key, metric))
+        return named(selected.card.key, metric.compute())
 
     def _window(self, selected: Selected, training: Window, validation: Window) -> Window:
         # An evaluation that never ran this model leaves only what training has seen.
@@ -279,6 +285,7 @@ class Monitor:
             protocol="measured in this run",
             source="this run",
             measured=measured,
+            measured_errors=self.errors,
             **self.known.row(),
         )
         automatic = "language" if self.known.has_tokens else "vision"
@@ -287,12 +294,17 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, so that history and final table go on where they were."""
-        return {"history": self.history.state_dict(), "known": self.known.state_dict()}
+        return {
+            "history": self.history.state_dict(),
+            "known": self.known.state_dict(),
+            "errors": dict(self.errors),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was."""
         self.history.load_state_dict(state["history"])
         self.known.load_state_dict(state["known"])
+        self.errors = dict(state["errors"])
 
     @contextmanager
     def guard(self, name: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torchmetrics import Metric
 
@@ -44,10 +44,10 @@ def routing_values(selected: Selected, window: Window, facts: Mapping[str, float
     return values
 
 
-def signal_values(key: str, metric: Metric, signals: Mapping[str, Any]) -> Values:
-    """One metric from the signals that its update takes."""
+def feed(metric: Metric, signals: Mapping[str, Any]) -> Metric:
+    """A metric that was given those of the signals that its update takes."""
     metric.update(**metric._filter_kwargs(**signals))  # noqa: SLF001 - how MetricCollection passes arguments on
-    return named(key, metric.compute())
+    return metric
 
 
 def named(key: str, value: Tensor | Mapping[str, Tensor]) -> Values:
@@ -55,6 +55,12 @@ def named(key: str, value: Tensor | Mapping[str, Tensor]) -> Values:
     if isinstance(value, Tensor):
         return {key: value}
     return {key if name == "value" else f"{key}/{name}": each for name, each in value.items()}
+
+
+def standard_errors(key: str, metric: Metric) -> Values:
+    """The standard error of a metric that has one, under the metric's key."""
+    formed: Callable[[], Tensor] | None = getattr(metric, "standard_error", None)
+    return {} if formed is None else {key: formed()}
 
 
 def to_floats(values: Values) -> dict[str, float]:

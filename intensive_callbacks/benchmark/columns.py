@@ -189,7 +189,7 @@ def _measured(key: str) -> Column:
     def cell(row: BenchmarkRow) -> Cell:
         value = row.measured.get(key, math.nan)
         missing = "" if not math.isnan(value) else "undefined" if key in row.measured else NOT_MEASURED
-        return Cell(value, missing=missing)
+        return Cell(value, row.measured_errors.get(key, math.nan), missing)
 
     if described is None:
         return Column(f"{key}{MEASURED}", "1", "neither", cell)

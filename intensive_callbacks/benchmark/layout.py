@@ -29,7 +29,11 @@ def shown(column: Column, cell: Cell) -> str:
     if column.title == "accuracy":
         error = "" if math.isnan(cell.error) else f" ±{100 * cell.error:.1f}"
         return f"{100 * cell.value:.1f}%{error}"
-    return _digits(cell.value)
+    return f"{_digits(cell.value)}{f' ±{_two_digits(cell.error)}' if math.isfinite(cell.error) else ''}"
+
+
+def _two_digits(value: float) -> str:
+    return _with_prefix(float(f"{value:.2g}"), "kMGT")
 
 
 def _digits(value: float) -> str:

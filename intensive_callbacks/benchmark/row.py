@@ -33,6 +33,7 @@ class BenchmarkRow:
         num_tokens: tokens it was trained on.
         random_baseline: the accuracy of chance, in (0, 1).
         measured: logged values by key, measured on this very model.
+        measured_errors: their standard errors by key, where one is known.
         correct: for each example, by its id, whether it was answered rightly: what a comparison with confidence needs.
         featured: whether it is among the few that are printed.
 
@@ -59,6 +60,7 @@ class BenchmarkRow:
     num_tokens: float | None = None
     random_baseline: float | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
+    measured_errors: Mapping[str, float] = field(default_factory=dict)
     correct: Mapping[Any, bool] | None = field(default=None, repr=False)
     featured: bool = True
 
@@ -104,7 +106,14 @@ class BenchmarkRow:
 
     @property
     def accuracy_error(self) -> float:
-        """Binomial standard error of the accuracy; NaN where the number of examples is not known."""
+        """Binomial standard error of the accuracy; NaN where the number of examples is not known.
+
+        Where every one of n examples was right, or every one wrong, it is taken at half an example less, or more: n
+        examples do not prove certainty.
+        """
         if self.num_examples is None:
             return math.nan
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.num_examples)
+        accuracy, n = self.accuracy, self.num_examples
+        if accuracy in (0, 1):
+            accuracy = (accuracy * n + 0.5) / (n + 1)
+        return math.sqrt(accuracy * (1 - accuracy) / n)

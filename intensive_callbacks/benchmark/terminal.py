@@ -40,10 +40,21 @@ def renderables(table: BenchmarkTable, width: int) -> Iterator[RenderableType]:
 
 
 def _blocks(table: BenchmarkTable, group: tuple[str, str], width: int) -> list[list[int]]:
+    """All columns beside each other where they fit, or else the scores below the costs."""
+    visible = visible_columns(table, group)
+    together = _fitting(table, group, visible, width)
+    if len(together) == 1:
+        return together
+    num_costs = sum(bool(table.numbers[i].prefixes) for i in visible)
+    parts = [part for part in (visible[:num_costs], visible[num_costs:]) if part]
+    return [block for part in parts for block in _fitting(table, group, part, width)]
+
+
+def _fitting(table: BenchmarkTable, group: tuple[str, str], columns: list[int], width: int) -> list[list[int]]:
     """The columns, in as few blocks as the width allows, so that no number is cut."""
     blocks: list[list[int]] = [[]]
     used = MODEL_WIDTH
-    for i in visible_columns(table, group):
+    for i in columns:
         cells = [shown(table.numbers[i], cell) for cell in table.cells[group][i]]
         needed = 2 + max(map(len, [*cells, *heading(table, group, i).split("\n")]))
         if blocks[-1] and used + needed > width:

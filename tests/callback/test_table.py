@@ -1,0 +1,42 @@
+"""The final table of a run: its standard errors, also after a checkpoint."""
+
+import io
+import math
+import re
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from intensive_callbacks import Monitor, Tap
+
+
+def watched(model):
+    """A Monitor with a coupling between what a model is given and what it answers."""
+    taps = [Tap("", lambda inputs, output: (inputs[0][..., 0], output[..., 0]), "QC3")]
+    return Monitor(model, every_n_steps=1, random_baseline=0.5, taps=taps, benchmark=None, task="pairs")
+
+
+def test_every_score_of_known_counts_is_printed_with_its_standard_error():
+    torch.manual_seed(0)
+    model, inputs = nn.Linear(3, 1, bias=False), torch.randn(1, 403, 3)
+    with watched(model) as monitor:
+        monitor.observe(inputs)
+        output = model(inputs)
+        monitor.log(1, accuracy=0.8, num_examples=100)
+    pearson = torch.corrcoef(torch.stack([inputs[0, :, 0], output[0, :, 0]]))[0, 1].item()
+    (row,) = monitor.finish().groups["pairs", "measured in this run"]
+    assert row.measured_errors["intensive/query_coupling"] == pytest.approx((1 - pearson**2) / 20, rel=1e-5)
+    accuracy_error = math.sqrt(0.8 * 0.2 / 100)
+    assert row.measured_errors["intensive/p3_score"] == pytest.approx(100 * accuracy_error / 3e-9)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(monitor.finish())
+    text = console.export_text()
+    (coupling,) = re.findall(r"QC3 +(\S+ ±\S+)", text)
+    assert coupling == f"{pearson:.3g} ±{(1 - pearson**2) / 20:.2g}"
+    assert "80.0% ±4.0" in text
+
+    resumed = watched(model)
+    resumed.load_state_dict(monitor.state_dict())
+    assert next(iter(resumed.finish().groups.values()))[0].measured_errors == row.measured_errors

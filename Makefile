@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Two workers that each take every core wait for each other most of the time.
+test: export OMP_NUM_THREADS := 1
 
 .PHONY: demo test lint generate clean
 

@@ -221,7 +221,8 @@ class IntensiveMetricsCallback(Callback):
         """What follows is validation."""
         if _validates_a_fit(trainer):
             self._num_validated = 0
-            self._running.gatherer.begin_validation()
+            with self._running.guard("watching the validation"):
+                self._running.gatherer.begin_validation()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -236,7 +237,8 @@ class IntensiveMetricsCallback(Callback):
         """Log what the validation gave, with its accuracy if it is the one that is watched."""
         if not _validates_a_fit(trainer):
             return
-        self._running.gatherer.end_validation()
+        with self._running.guard("watching the validation"):
+            self._running.gatherer.end_validation()
         accuracy = _just_logged(trainer).get(self.accuracy) if isinstance(self.accuracy, str) else None
         self._log(trainer, self._running.log(trainer.global_step, accuracy, self._num_validated))
 

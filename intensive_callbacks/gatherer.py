@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks import batches
 from intensive_callbacks.footprint.flop_counter import FlopCounter, can_count_passively
+from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.gathered import Gathered, Window, scalars
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Gatherer:
         self._cost = {"flops": 0, "positions": 0}
         self._flops: FlopCounter | None = None
         self._flops_error: Exception | None = None
+        self._pace = Pace(model)
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
@@ -120,6 +122,7 @@ class Gatherer:
     def begin_validation(self) -> None:
         """What follows fills the validation's window."""
         self.has_validation = True
+        self._pace.pause()
         self._training = self._read()
         if self.observer:
             self.observer.reset()
@@ -129,6 +132,7 @@ class Gatherer:
         """Training goes on. The validation's window is kept until it is emptied, or forgotten at once."""
         self._sample(False, taps=False)
         self.validation = self._read() if keep else None
+        self._pace.resume()
         if self.observer:
             self.observer.restore(self._training)
         if not keep:
@@ -155,6 +159,9 @@ class Gatherer:
         here.add_accuracy(accuracy, num_examples)
         if training:
             here.add_window("training", self._read())
+            seconds, joules = self._pace.read()
+            pace = scalars(processes=1, seconds=seconds, joules=joules, bits=8 * _trained_bytes(self.model))
+            here.sums |= {f"pace/{name}": value for name, value in pace.items()}
         if self.validation is not None:
             here.add_window("validation", self.validation)
         if self.taps_are_due(training=training):
@@ -180,6 +187,7 @@ class Gatherer:
     def forget(self) -> None:
         """Empty every window."""
         self.validation = None
+        self._pace = Pace(self.model)
         if self.observer:
             self.observer.reset()
         self._reset_taps()
@@ -188,3 +196,9 @@ class Gatherer:
         for tap, _, metric in self.taps:
             metric.reset()
             tap.error = None
+
+
+def _trained_bytes(model: nn.Module) -> int:
+    """What an optimizer step overwrites on this process: the trainable parameters, of a sharded one its own shard."""
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    return sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in trained)

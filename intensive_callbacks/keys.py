@@ -31,7 +31,7 @@ class Card:
         section: the dashboard's section it is shown in.
         metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric.
         fed_by: the signal that feeds the metric; ``"data"`` is a fresh accuracy together with the number of training
-            examples seen, as long as each was new.
+            examples seen, as long as each was new, ``"energy"`` the joules of training and the bits it overwrote.
         band: a range that its source recommends, shown as the source's opinion.
         default: whether ``metrics="default"`` logs it.
     """
@@ -45,7 +45,7 @@ class Card:
     source: str
     section: str
     metric: str | None = None
-    fed_by: Literal["accuracy", "data", "routing", "tokens", "tap"] | None = None
+    fed_by: Literal["accuracy", "data", "energy", "routing", "tokens", "tap"] | None = None
     band: tuple[float, float] | None = None
     default: bool = True
 
@@ -113,6 +113,49 @@ _BASELINE = (
     ),
 )
 
+_COST = (
+    Card(
+        key="cost/tokens_per_second",
+        symbol="tokens/s",
+        meaning="training tokens, padding left out, of all processes, per second of wall-clock time without validation",
+        unit="tokens per second",
+        better="higher",
+        size="ratio",
+        source="this library",
+        section="Efficiency",
+    ),
+    Card(
+        key="cost/examples_per_second",
+        symbol="examples/s",
+        meaning="the same in examples, for a model that has no tokens",
+        unit="examples per second",
+        better="higher",
+        size="ratio",
+        source="this library",
+        section="Efficiency",
+    ),
+    Card(
+        key="cost/joules_per_token",
+        symbol="J/token",
+        meaning="energy of training per token, by the GPUs' own counters; absent without them",
+        unit="J",
+        better="lower",
+        size="extensive",
+        source="this library",
+        section="Efficiency",
+    ),
+    Card(
+        key="cost/joules_per_example",
+        symbol="J/example",
+        meaning="the same per example, for a model that has no tokens",
+        unit="J",
+        better="lower",
+        size="extensive",
+        source="this library",
+        section="Efficiency",
+    ),
+)
+
 _EFFICIENCY = (
     Card(
         key="intensive/p3_score",
@@ -148,6 +191,18 @@ _EFFICIENCY = (
         source=SEED_FRAMEWORKS,
         section="Efficiency",
         metric="efficiency.MemoryEfficiencyRatio",
+        fed_by="accuracy",
+    ),
+    Card(
+        key="intensive/accuracy_per_joule",
+        symbol="P/J",
+        meaning="100·accuracy / (measured joules of training per token or example); absent where no GPU counts them",
+        unit="points per J",
+        better="higher",
+        size="ratio",
+        source=SEED_FRAMEWORKS,
+        section="Efficiency",
+        metric="efficiency.PerformancePerJoule",
         fed_by="accuracy",
     ),
     Card(
@@ -401,6 +456,7 @@ _FOUNDATIONS = (
         source=SEED_FOUNDATIONS,
         section="Foundations",
         metric="thermodynamics.LandauerRatio",
+        fed_by="energy",
         default=False,
     ),
     Card(
@@ -681,7 +737,16 @@ _ROUTING = (
     ),
 )
 
-CARDS: tuple[Card, ...] = (*_BASELINE, *_EFFICIENCY, *_COUPLING, *_COMPRESSION, *_SCALING, *_FOUNDATIONS, *_ROUTING)
+CARDS: tuple[Card, ...] = (
+    *_BASELINE,
+    *_COST,
+    *_EFFICIENCY,
+    *_COUPLING,
+    *_COMPRESSION,
+    *_SCALING,
+    *_FOUNDATIONS,
+    *_ROUTING,
+)
 
 
 def card(name: str) -> Card:

@@ -23,8 +23,9 @@ class Knowledge:
     """Counts and costs of a model, and what a run has shown so far, the same on every process.
 
     Attributes:
-        facts: ``total_params``, ``active_params``, ``num_params`` (the active ones), ``num_bytes``, ``num_flops`` and
-            ``random_baseline``, as far as they are known.
+        facts: ``total_params``, ``active_params``, ``num_params`` (the active ones), ``num_bytes``, ``num_flops``,
+            ``num_joules`` (per token or example) and ``random_baseline``, as far as they are known.
+        pace: the newest speed and energy of training, under their keys.
         accuracy: the newest one, NaN before.
         num_examples: how many examples it stands for, if that is known.
         data_is_new: whether no training example has been seen twice so far.
@@ -38,7 +39,11 @@ class Knowledge:
         self.num_examples: int | None = None
         self.has_tokens = False
         self.data_is_new = False
+        self.pace: Values = {}
         self._seen = {"examples": 0, "tokens": 0}
+        self._spent: dict[str, float] = {}
+        self._paced_from = 0
+        self._energy: dict[str, float] | None = None
         self._curve: list[tuple[float, float]] = []
 
     def count(self, model: nn.Module) -> None:
@@ -53,10 +58,15 @@ class Knowledge:
     def _know_active(self, active_params: float) -> None:
         self.facts |= {"active_params": active_params, "num_params": active_params}
 
+    def begin_training(self, step: int) -> None:
+        """Time and energy are counted from this optimizer step on."""
+        self._spent, self._paced_from = {}, step
+
     def learn(self, gathered: Gathered, layers: Sequence[MoELayer]) -> None:
         """Take up what the reduced sums say: examples seen, the cost of a forward pass, the active share, accuracy."""
         for name in self._seen:
             self._seen[name] += int(gathered.number(f"new/{name}"))
+            self._spent[name] = self._spent.get(name, 0) + gathered.number(f"new/{name}")
         self.has_tokens = self.has_tokens or gathered.number("new/has_tokens") > 0
         if gathered.number("cost/flops") > 0:
             self.facts["num_flops"] = gathered.number("cost/flops") / gathered.number("cost/positions")
@@ -70,10 +80,29 @@ class Knowledge:
             if self.data_is_new:
                 self._curve.append((self._seen["examples"], self.accuracy))
 
+    def take_pace(self, gathered: Gathered, step: int) -> None:
+        """Form speed and energy of the window of training that ends with this step."""
+        num_processes, seconds, joules = (
+            gathered.number(f"pace/{name}") for name in ("processes", "seconds", "joules")
+        )
+        count = self._spent[f"{self.per}s"]
+        num_steps = step - self._paced_from
+        self._spent, self._paced_from = {}, step
+        self.pace, self._energy = {}, None
+        if count == 0 or seconds == 0:
+            return
+        known = {f"cost/{self.per}s_per_second": count / (seconds / num_processes)}
+        if joules > 0:
+            self.facts["num_joules"] = known[f"cost/joules_per_{self.per}"] = joules / count
+            self._energy = {"joules": joules, "bits_erased": gathered.number("pace/bits") * num_steps}
+        self.pace = {key: torch.tensor(value, dtype=torch.float64) for key, value in known.items()}
+
     def signals(self, fed_by: str | None, gathered: Gathered, *, due: bool) -> dict[str, Any] | None:
         """What a metric's update may take at this logging step; ``None`` where there is nothing new."""
         if fed_by == "tokens":
             return {"num_tokens": self._seen["tokens"]} if due and self.has_tokens else None
+        if fed_by == "energy":
+            return self._energy if due else None
         if gathered.number("accuracy/weight") == 0:
             return None
         if fed_by == "data":

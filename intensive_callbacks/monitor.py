@@ -150,6 +150,7 @@ class Monitor:
     def begin_training(self, step: int) -> None:
         """Count from this optimizer step on, and forget what has run before."""
         self._step = step
+        self.known.begin_training(step)
         self.gatherer.forget()
 
     def measured_baseline(self, accuracy: float) -> None:
@@ -211,7 +212,7 @@ class Monitor:
             training = due or not self._baseline_given
             gathered = self.gatherer.gather(accuracy, num_examples, training=training).reduce()
             self._report_failures(gathered)
-            values = self._values(gathered, due=due)
+            values = self._values(gathered, step, due=due)
             if values:
                 self.history.append(step, values)
             if due and self.observer and self.observer.layers:
@@ -221,10 +222,13 @@ class Monitor:
             self.gatherer.empty(training=due)
         return values
 
-    def _values(self, gathered: Gathered, *, due: bool) -> dict[str, float]:
+    def _values(self, gathered: Gathered, step: int, *, due: bool) -> dict[str, float]:
         self.known.learn(gathered, self.observer.layers if self.observer else ())
         values: Values = {} if self._baseline_given else self.known.baseline()
         self._baseline_given = True
+        if due:
+            self.known.take_pace(gathered, step)
+            values |= self.known.pace
         facts = self.known.facts
         training, validation = gathered.window("training") if due else {}, gathered.window("validation")
         for selected in self.selected:
@@ -278,7 +282,9 @@ class Monitor:
         from intensive_callbacks.benchmark.table import BenchmarkTable
 
         formed = {selected.card.key for selected in [*self.selected, *self.tapped]}
-        measured = {key: value for key, value in self.history.newest().items() if key in formed}
+        measured = {
+            key: value for key, value in self.history.newest().items() if key in formed or key.startswith("cost/")
+        }
         row = BenchmarkRow(
             model=self.model_name,
             task=self.task or "this run",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 2000
 MAX_HEATMAP_ROWS = 10_000  # W&B draws no more rows than this
-_CONSTANTS = "baseline/"
+_NOT_DRAWN = ("baseline/", "cost/")
 
 Point = tuple[float, float]
 
@@ -20,7 +20,7 @@ def overview_table(
 ) -> list[dict[str, Any]]:
     """The overview's long table: one row per run, metric and step, in all at most ``max_rows``.
 
-    Values that are not finite are dropped, and so are the constants below ``baseline/``.
+    Values that are not finite are dropped, and so are what a model costs, ``baseline/`` and ``cost/``.
 
     Args:
         rows: a run's history; each row has a ``step`` and the values logged there, by key.
@@ -34,7 +34,7 @@ def overview_table(
     series: dict[str, list[Point]] = {}
     for row in rows:
         for key, value in row.items():
-            if key != "step" and not key.startswith(_CONSTANTS) and _is_finite(value):
+            if key != "step" and not key.startswith(_NOT_DRAWN) and _is_finite(value):
                 series.setdefault(key, []).append((row["step"], float(value)))
     return [
         {"run": run, "metric": key, "step": step, "value": value}

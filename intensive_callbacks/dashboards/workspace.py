@@ -63,7 +63,7 @@ def _section(name: str) -> Any:
     lines = [
         v2.LinePlot(title=f"{card.symbol} ({card.unit})" if card.unit != "1" else card.symbol, y=[card.key])
         for card in CARDS
-        if card.section == name and card.metric
+        if card.section == name and not card.key.startswith("baseline/")
     ]
     wide = name in ("Overview", "Final benchmark")
     return workspaces.Section(

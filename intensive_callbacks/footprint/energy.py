@@ -36,13 +36,21 @@ class EnergyMeter:
         self._start = 0.0
         self.joules: float | None = None
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Measure from here on."""
         self._start = self._read()
+
+    def stop(self) -> None:
+        """Put what was drawn since :meth:`start` into ``joules``."""
+        if self._handles:
+            self.joules = self._read() - self._start
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handles:
-            self.joules = self._read() - self._start
+        self.stop()
 
     def _read(self) -> float:
         if not self._handles:

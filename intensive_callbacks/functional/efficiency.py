@@ -1,4 +1,4 @@
-"""Accuracy for what it costs: per parameter, per FLOP, per byte."""
+"""Accuracy for what it costs: per parameter, per FLOP, per byte, per joule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from intensive_callbacks.functional.checks import as_fraction, correct_for_chanc
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["memory_efficiency_ratio", "performance_per_flop", "performance_per_parameter"]
+__all__ = ["memory_efficiency_ratio", "performance_per_flop", "performance_per_joule", "performance_per_parameter"]
 
 
 def _points_per(
@@ -130,3 +130,40 @@ def memory_efficiency_ratio(
     """
     gigabytes = require_positive("num_bytes", num_bytes) / 1e9
     return _points_per(accuracy, gigabytes, chance_corrected=chance_corrected, random_baseline=random_baseline)
+
+
+def performance_per_joule(
+    accuracy: float | Tensor,
+    num_joules: float,
+    *,
+    chance_corrected: bool = False,
+    random_baseline: float | None = None,
+) -> Tensor:
+    """Performance per joule: percent points of accuracy per joule that one token, or one example, takes.
+
+    .. math:: 100 a / J
+
+    The energy is that of the machine it ran on as much as the model's: compare on one machine only.
+
+    Args:
+        accuracy: fraction in [0, 1], of any shape.
+        num_joules: energy per token or per example, of training or of inference: say which.
+        chance_corrected: use (a - r) / (1 - r) for the accuracy.
+        random_baseline: r, the accuracy of chance; needed for ``chance_corrected``.
+
+    Returns:
+        Points per joule, of the shape of ``accuracy``.
+
+    Raises:
+        ValueError: if ``accuracy`` is a number outside [0, 1], ``num_joules`` is not above 0, or the correction lacks
+            its baseline.
+
+    Source:
+        P2F of "Intensive Intelligence: Measurement Frameworks" with the energy for the cost.
+
+    Example:
+        >>> performance_per_joule(0.85, num_joules=0.02)
+        tensor(4250., dtype=torch.float64)
+    """
+    joules = require_positive("num_joules", num_joules)
+    return _points_per(accuracy, joules, chance_corrected=chance_corrected, random_baseline=random_baseline)

@@ -11,7 +11,7 @@ from intensive_callbacks.metrics.base import AccuracyMetric
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MemoryEfficiencyRatio", "PerformancePerFlop", "PerformancePerParameter"]
+__all__ = ["MemoryEfficiencyRatio", "PerformancePerFlop", "PerformancePerJoule", "PerformancePerParameter"]
 
 
 class _PointsPerCost(AccuracyMetric):
@@ -163,3 +163,52 @@ class MemoryEfficiencyRatio(_PointsPerCost):
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
         return efficiency.memory_efficiency_ratio(accuracy, self.num_bytes, **self.correction)
+
+
+class PerformancePerJoule(_PointsPerCost):
+    """Performance per joule, in percent points per joule that one token, or one example, takes.
+
+    .. math:: 100 a / J
+
+    ``update(accuracy, num_examples=None)`` takes a fraction in [0, 1] and the examples it stands for; ``compute``
+    returns a scalar, NaN before the first update; ``standard_error`` its standard error where examples were counted.
+    The energy is that of the machine as much as the model's: compare on one machine only.
+
+    Args:
+        num_joules: energy per token or per example: say which. The callback gives that of training, forward, backward
+            and optimizer, as the GPUs' own counters read it; without such a counter the value is absent.
+        chance_corrected: use (a - r) / (1 - r) for the accuracy.
+        random_baseline: r, the accuracy of chance; needed for ``chance_corrected``.
+        kwargs: those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: if ``num_joules`` is not above 0 or the correction lacks its baseline; on update, if an accuracy is
+            a number outside [0, 1]; on compute, if one was a tensor outside.
+
+    Source:
+        P2F of "Intensive Intelligence: Measurement Frameworks" with the energy for the cost.
+
+    Example:
+        >>> from intensive_callbacks import PerformancePerJoule
+        >>> per_joule = PerformancePerJoule(num_joules=0.02)
+        >>> per_joule.update(0.85)
+        >>> per_joule.compute()
+        tensor(4250., dtype=torch.float64)
+    """
+
+    plot_lower_bound = 0.0
+
+    def __init__(
+        self,
+        num_joules: float,
+        *,
+        chance_corrected: bool = False,
+        random_baseline: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(chance_corrected=chance_corrected, random_baseline=random_baseline, **kwargs)
+        self.num_joules = require_positive("num_joules", num_joules)
+
+    def value(self, accuracy: Tensor) -> Tensor:
+        """The quantity at this accuracy."""
+        return efficiency.performance_per_joule(accuracy, self.num_joules, **self.correction)

@@ -51,6 +51,11 @@ def fit(*callbacks, model=None, batch_size=32, num_train=320, num_val=96, seed=7
     return trainer
 
 
+def untimed(rows):
+    """Rows of a logger without what no two runs have in common: their speed."""
+    return [(step, {key: value for key, value in row.items() if not key.startswith("cost/")}) for step, row in rows]
+
+
 def num_hooks(model):
     """Hooks on the modules of a model and on all modules, and modes that are on."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")

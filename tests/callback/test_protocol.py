@@ -1,11 +1,13 @@
 """When values are formed: the exact log calls of every way to train."""
 
+import time
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 
-from callback.runs import LogCalls, fit
+from callback.runs import LogCalls, fit, untimed
 from digits import DigitsClassifier, loaders
 from intensive_callbacks import IntensiveMetricsCallback
 
@@ -126,7 +128,7 @@ def test_the_windows_of_training_and_validation_are_apart():
 
 def test_the_sanity_check_leaves_no_trace():
     with_check, without = (run(watching(), num_sanity_val_steps=n)[1] for n in (2, 0))
-    assert str(with_check.rows()) == str(without.rows())
+    assert str(untimed(with_check.rows())) == str(untimed(without.rows()))
 
 
 def test_fast_dev_run():
@@ -269,3 +271,20 @@ def test_a_compiled_model_says_that_its_flops_are_not_counted():
         _, logger = run(watching(), model=model, max_epochs=1)
     assert logged("intensive/p2f_score", logger) == []
     assert logged(P3, logger) == [9]
+
+
+def test_speed_leaves_out_what_validation_takes():
+    class Slow(DigitsClassifier):
+        def validation_step(self, batch, index):
+            time.sleep(0.2)
+            super().validation_step(batch, index)
+
+    start = time.perf_counter()
+    callback = watching(every_n_steps=10)
+    _, logger = run(callback, model=Slow(), val_check_interval=5, max_epochs=1)  # 2 x 3 batches of validation
+    elapsed = time.perf_counter() - start
+    assert logged("cost/examples_per_second", logger) == [9]
+    training_took = 320 / callback.history.newest()["cost/examples_per_second"]
+    assert 0 < training_took < elapsed - 6 * 0.2
+    measured = next(iter(callback.monitor.finish().groups.values()))[0].measured
+    assert measured["cost/examples_per_second"] == callback.history.newest()["cost/examples_per_second"]

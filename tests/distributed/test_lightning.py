@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from callback.runs import LogCalls
+from callback.runs import LogCalls, untimed
 from digits import DigitsClassifier, digits
 from intensive_callbacks import IntensiveMetricsCallback
 
@@ -44,7 +44,7 @@ class Writing(LogCalls):
 
     def finalize(self, status):
         with self.path.open("a") as file:
-            file.write(json.dumps(self.rows(("intensive/", "routing/"))) + "\n")
+            file.write(json.dumps(untimed(self.rows(("intensive/", "routing/")))) + "\n")
 
 
 def rows(tmp_path, num_processes):

@@ -111,7 +111,8 @@ def watch(rank, world_size, without_data):
                 model(data[part])
             with monitor.validation(), torch.no_grad():
                 accuracy = (model(data[mine]).argmax(-1) == labels[mine]).double().mean() if len(mine) else None
-            rows.append(monitor.log(step, accuracy, num_examples=len(mine)))
+            values = monitor.log(step, accuracy, num_examples=len(mine))
+            rows.append({key: value for key, value in values.items() if not key.startswith("cost/")})
     return rows, sum(calls.values())
 
 
@@ -148,4 +149,4 @@ def watch_wrapped(rank, world_size, wrap, num_accumulated):
         for part in data[rank::world_size].chunk(num_accumulated):
             monitor.observe(part)
             forward(part).sum().backward()
-        return monitor.log(1)
+        return {key: value for key, value in monitor.log(1).items() if not key.startswith("cost/")}

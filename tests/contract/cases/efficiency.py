@@ -3,8 +3,13 @@ from functools import partial
 import torch
 
 from contract.case import Case
-from intensive_callbacks import MemoryEfficiencyRatio, PerformancePerFlop, PerformancePerParameter
-from intensive_callbacks.functional import memory_efficiency_ratio, performance_per_flop, performance_per_parameter
+from intensive_callbacks import MemoryEfficiencyRatio, PerformancePerFlop, PerformancePerJoule, PerformancePerParameter
+from intensive_callbacks.functional import (
+    memory_efficiency_ratio,
+    performance_per_flop,
+    performance_per_joule,
+    performance_per_parameter,
+)
 
 # 0.85 as the mean of two batches of different size.
 HALVES = [{"accuracy": 0.7, "num_examples": 10}, {"accuracy": 0.9, "num_examples": 30}]
@@ -47,6 +52,14 @@ CASES = [
         function=partial(memory_efficiency_ratio, num_bytes=671e9),
         expected=0.12667660,
         bounds=(0, 100 / 671),
+        **ACCURACY,
+    ),
+    # 700 W at 35,000 tokens a second are 0.02 J per token: 85 / 0.02
+    Case(
+        build=lambda: PerformancePerJoule(num_joules=0.02),
+        function=partial(performance_per_joule, num_joules=0.02),
+        expected=4250.0,
+        bounds=(0, 5000),
         **ACCURACY,
     ),
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.monitor import Monitor as Monitor
     from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
     from intensive_callbacks.routing.sample import RouterSample as RouterSample
+    from intensive_callbacks.taps import RouterTap as RouterTap
     from intensive_callbacks.taps import Tap as Tap
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _MODULES = {
     "ParameterCount": "footprint.parameters",
     "RouterObserver": "routing.observer",
     "RouterSample": "routing.sample",
+    "RouterTap": "taps",
     "SparseAccuracyLoss": "losses",
     "Tap": "taps",
     "count_flops": "footprint.flops",

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from intensive_callbacks import batches
 from intensive_callbacks.functional.checks import as_fraction
+from intensive_callbacks.gradients import GradientPairs
 from intensive_callbacks.monitor import Monitor, check_options
 from intensive_callbacks.selection import select
 from intensive_callbacks.sinks.wandb import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from intensive_callbacks.history import History
-    from intensive_callbacks.taps import Tap
+    from intensive_callbacks.taps import RouterTap, Tap
 
 PROGRESS_BAR = {"intensive/p3_score": "P3", "intensive/relevance_rate": "R3", "intensive/config_entropy": "CES"}
 
@@ -54,7 +55,7 @@ class IntensiveMetricsCallback(Callback):
         num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
             any.
         routers: which routers are watched: ``"auto"``, a pattern, ``{pattern: reader}`` or ``None``.
-        taps: :class:`Tap` objects: which signal inside the model feeds which metric.
+        taps: :class:`Tap` and :class:`RouterTap` objects: which signal inside the model feeds which metric.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these.
         benchmark: baselines of the final table: ``"auto"``, ``"language"``, ``"vision"``, a path or ``None``.
         model_name: the model's name in the final table; the LightningModule's class by default.
@@ -83,7 +84,7 @@ class IntensiveMetricsCallback(Callback):
         random_baseline: float | str | None = None,
         num_tokens: Callable[[Any], int] | None = None,
         routers: Any = "auto",
-        taps: Sequence[Tap] = (),
+        taps: Sequence[Tap | RouterTap] = (),
         metrics: str | Iterable[str | Metric] = "default",
         benchmark: str | None = "auto",
         model_name: str | None = None,
@@ -119,6 +120,7 @@ class IntensiveMetricsCallback(Callback):
         self.monitor: Monitor | None = None
         self._restored: dict[str, Any] | None = None
         self._num_validated: int | None = 0
+        self._gradients: GradientPairs | None = None
         self._alerts = alert
         self._publishes = publish_dashboard
         self._presets: dict[str, str] = {}
@@ -151,6 +153,7 @@ class IntensiveMetricsCallback(Callback):
             self.monitor.load_state_dict(self._restored)
             self._restored = None
         self.monitor.gatherer.has_validation = trainer.enable_validation
+        self._gradients = _gradient_pairs(trainer) if self.monitor.wants_gradients else None
         self.monitor.attach()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -187,6 +190,8 @@ class IntensiveMetricsCallback(Callback):
         """A batch comes."""
         self._running.known.data_is_new = trainer.current_epoch == 0
         self._running.observe(batch)
+        if self._gradients is not None:
+            self._gradients.begin_batch(batches.num_examples(batch))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """The forward pass is over; what the hooks hear from here on is recomputation."""
@@ -195,6 +200,16 @@ class IntensiveMetricsCallback(Callback):
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The backward pass is over."""
         self._running.end_backward()
+        if self._gradients is not None:
+            with self._running.guard("observing the gradients"):
+                self._gradients.end_backward()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """The gradients of a step are complete, and not yet clipped."""
+        if self._gradients is not None:
+            with self._running.guard("observing the gradients"):
+                if pair := self._gradients.step():
+                    self._running.observe_gradients(*pair)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -228,6 +243,8 @@ class IntensiveMetricsCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count the examples that the accuracy stands for."""
+        if trainer.state.fn == "fit":
+            self._running.observe(batch)
         if dataloader_idx > 0:
             self._num_validated = None  # of several sets nothing tells which the accuracy is over
         elif self._num_validated is not None:
@@ -309,6 +326,17 @@ class IntensiveMetricsCallback(Callback):
             for alarm in self._running.alarms if self._alerts else ():
                 with self._running.guard("the alert in W&B"):
                     self._overview.run.alert("routing/health", alarm)
+
+
+def _gradient_pairs(trainer: Trainer) -> GradientPairs:
+    """What takes the gradients' norms in this training, whose gradients must be those of the loss."""
+    if not trainer.lightning_module.automatic_optimization:
+        raise ValueError("the critical batch size needs automatic optimization; in a loop of your own use a Monitor")
+    if len(trainer.optimizers) != 1:
+        raise ValueError(f"the critical batch size needs one optimizer, got {len(trainer.optimizers)}")
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise ValueError("the critical batch size needs gradients that are not scaled; train in bf16 or full precision")
+    return GradientPairs(trainer.strategy.model or trainer.lightning_module, trainer.accumulate_grad_batches)
 
 
 def _prefix(trainer: Trainer) -> str:

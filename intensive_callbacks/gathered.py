@@ -71,6 +71,7 @@ class Gathered:
                 collected = self.samples[f"{group}/{name}"]
                 setattr(metric, name, [collected] if isinstance(state, list) else reduction(collected))
         metric._to_sync = False  # noqa: SLF001 - ditto
+        metric._update_count += 1  # noqa: SLF001 - ditto; torchmetrics warns of a metric that took no update
 
     def reduce(self) -> Gathered:
         """The same over all processes."""

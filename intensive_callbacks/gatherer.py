@@ -8,6 +8,7 @@ from intensive_callbacks import batches
 from intensive_callbacks.footprint.flop_counter import FlopCounter, can_count_passively
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.gathered import Gathered, Window, scalars
+from intensive_callbacks.taps import RouterTap, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from intensive_callbacks.routing.observer import RouterObserver
-    from intensive_callbacks.taps import Tap
+    from intensive_callbacks.routing.sample import RouterSample
 
 
 class Gatherer:
@@ -29,7 +30,7 @@ class Gatherer:
     Args:
         model: the model that trains.
         observer: what watches its routers, if anything does.
-        taps: each tap with the module it listens to and its metric.
+        taps: each tap with the module, or the names of the routers, it listens to, and its metric.
         num_tokens: tokens of a batch, ``None`` where it has none.
     """
 
@@ -37,10 +38,14 @@ class Gatherer:
         self,
         model: nn.Module,
         observer: RouterObserver | None,
-        taps: Sequence[tuple[Tap, nn.Module, Metric]],
+        taps: Sequence[tuple[Tap | RouterTap, Any, Metric]],
         num_tokens: Callable[[Any], int | Tensor | None],
     ) -> None:
         self.model, self.observer, self.taps, self.num_tokens = model, observer, taps, num_tokens
+        self.hears_routers = any(isinstance(tap, RouterTap) for tap, *_ in taps)
+        self.gradient_noise: Metric | None = None
+        self._batch: Any = None
+        self._validating = False
         self.has_validation = False
         self.has_tokens = False
         self.forward_ends_with_model = True
@@ -59,7 +64,9 @@ class Gatherer:
             return
         if self.observer:
             self.observer.attach()
-        self._handles = [tap.attach(module, metric) for tap, module, metric in self.taps]
+        if self.observer and self.hears_routers:
+            self.observer.on_sample = self._router_decided
+        self._handles = [tap.attach(module, metric) for tap, module, metric in self.taps if isinstance(tap, Tap)]
         self._handles.append(self.model.register_forward_hook(self._model_ended, always_call=True))
 
     def detach(self) -> None:
@@ -74,7 +81,11 @@ class Gatherer:
         self._handles = []
 
     def observe(self, batch: Any, *, sampling: bool) -> None:
-        """A training batch comes; ``sampling`` also takes what is dear."""
+        """A batch comes; ``sampling`` also takes what is dear of a training batch."""
+        if self.hears_routers:
+            self._batch = batch
+        if self._validating:
+            return
         self._sample(sampling, taps=sampling and not self.has_validation)
         self._new["examples"] += batches.num_examples(batch)
         tokens = self.num_tokens(batch)
@@ -89,6 +100,11 @@ class Gatherer:
                 )
             elif self._cost["positions"]:
                 self._flops = FlopCounter(self.model).start()
+
+    def _router_decided(self, sample: RouterSample) -> None:
+        for tap, layers, metric in self.taps:
+            if isinstance(tap, RouterTap) and tap.listening and sample.layer in layers:
+                tap.hear(sample, self._batch, metric)
 
     def _model_ended(self, *_: object) -> None:
         if self.forward_ends_with_model:
@@ -121,7 +137,7 @@ class Gatherer:
 
     def begin_validation(self) -> None:
         """What follows fills the validation's window."""
-        self.has_validation = True
+        self.has_validation = self._validating = True
         self._pace.pause()
         self._training = self._read()
         if self.observer:
@@ -131,6 +147,7 @@ class Gatherer:
     def end_validation(self, *, keep: bool = True) -> None:
         """Training goes on. The validation's window is kept until it is emptied, or forgotten at once."""
         self._sample(False, taps=False)
+        self._validating, self._batch = False, None
         self.validation = self._read() if keep else None
         self._pace.resume()
         if self.observer:
@@ -162,6 +179,8 @@ class Gatherer:
             seconds, joules = self._pace.read()
             pace = scalars(processes=1, seconds=seconds, joules=joules, bits=8 * _trained_bytes(self.model))
             here.sums |= {f"pace/{name}": value for name, value in pace.items()}
+            if self.gradient_noise is not None:
+                here.add_metric("gradients", self.gradient_noise)
         if self.validation is not None:
             here.add_window("validation", self.validation)
         if self.taps_are_due(training=training):
@@ -177,7 +196,7 @@ class Gatherer:
 
     def empty(self, *, training: bool) -> None:
         """Start the windows anew that have been logged."""
-        self._new = {"examples": 0, "tokens": 0}
+        self._new, self._batch = {"examples": 0, "tokens": 0}, None
         if self.taps_are_due(training=training):
             self._reset_taps()
         if training and self.observer:

@@ -3,9 +3,9 @@
 # DDP compares a hook's annotations with the types themselves, so they must not be postponed to strings here.
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined] # torch leaves it out of its __all__
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,9 +14,9 @@ class GradientNorms:
     """The squared norms of a process's own gradient and of the average over all processes, under DDP.
 
     After a backward pass ``.grad`` already is the average, so the own gradient is taken in a communication hook, just
-    before the all-reduce. The hook adds one number to a tensor on the device and waits for nothing. With accumulation
-    it sees the last of the backward passes, whose buckets hold what was accumulated. A model has one communication
-    hook: one that has another (PowerSGD, say) refuses this.
+    before the all-reduce, which is DDP's own to the bit. The hook adds one number to a tensor on the device and waits
+    for nothing. With accumulation it sees the last of the backward passes, whose buckets hold what was accumulated. A
+    model has one communication hook: one that has another (PowerSGD, say) refuses this.
 
     Args:
         model: the wrapped model.
@@ -50,9 +50,63 @@ class GradientNorms:
 
 
 def _measure_and_reduce(norms: GradientNorms, bucket: GradBucket) -> Future[Tensor]:
-    part = bucket.buffer().float().square().sum()
+    gradient = bucket.buffer()
+    part = gradient.float().square().sum()
     norms.own = part if norms.own is None else norms.own + part
-    return allreduce_hook(norms.model.process_group, bucket)
+    group = norms.model.process_group
+    # Multiplied as DDP does without a hook: dividing rounds differently where the processes are no power of two.
+    work = dist.all_reduce(gradient.mul_(1 / group.size()), group=group, async_op=True)
+    future: Future[Tensor] = work.get_future().then(lambda reduced: reduced.value()[0])
+    return future
+
+
+class GradientPairs:
+    """The squared norms of a small and a large batch's gradient at every optimizer step of a training loop.
+
+    Under DDP the small batch is a process's own; on one process it is the first of those that are accumulated, whose
+    losses the loop divides by their number. Tell it of each batch, each backward pass and, before gradients are
+    clipped, of each optimizer step.
+
+    Args:
+        model: the model that trains, wrapped in DDP or not.
+        num_accumulated: batches to an optimizer step.
+
+    Raises:
+        ValueError: if there are no two batch sizes, or the gradients are sharded.
+    """
+
+    def __init__(self, model: nn.Module, num_accumulated: int) -> None:
+        self._norms = GradientNorms(model) if isinstance(model, DistributedDataParallel) else None
+        if self._norms is None and num_accumulated < 2:
+            raise ValueError(
+                "the critical batch size needs gradients of two batch sizes: train on several processes with DDP, or "
+                "with accumulate_grad_batches of at least 2"
+            )
+        if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+            raise ValueError("the critical batch size cannot be taken from sharded gradients; train with DDP")
+        self._model, self._num_accumulated = model, num_accumulated
+        self._sizes: list[int] = []
+        self._first: Tensor | None = None
+
+    def begin_batch(self, num_examples: int) -> None:
+        """A batch comes."""
+        self._sizes.append(num_examples)
+
+    def end_backward(self) -> None:
+        """A backward pass is over."""
+        if self._norms is None and len(self._sizes) == 1:
+            self._first = squared_gradient_norm(self._model) * self._num_accumulated**2
+
+    def step(self) -> tuple[Tensor, Tensor, int, int] | None:
+        """Small and large squared norm and batch size of this step; ``None`` where its batches are not of one size."""
+        sizes, self._sizes = self._sizes, []
+        if self._norms is not None:
+            small, large = self._norms.read()
+            num_examples = sum(sizes)
+            return small, large, num_examples, num_examples * self._norms.model.process_group.size()
+        if self._first is None or len(sizes) != self._num_accumulated or len(set(sizes)) > 1:
+            return None
+        return self._first, squared_gradient_norm(self._model), sizes[0], sum(sizes)
 
 
 @torch.no_grad()

@@ -31,7 +31,8 @@ class Card:
         section: the dashboard's section it is shown in.
         metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric.
         fed_by: the signal that feeds the metric; ``"data"`` is a fresh accuracy together with the number of training
-            examples seen, as long as each was new, ``"energy"`` the joules of training and the bits it overwrote.
+            examples seen, as long as each was new, ``"energy"`` the joules of training and the bits it overwrote,
+            ``"gradients"`` the squared gradient norms of a small and a large batch.
         band: a range that its source recommends, shown as the source's opinion.
         default: whether ``metrics="default"`` logs it.
     """
@@ -45,7 +46,7 @@ class Card:
     source: str
     section: str
     metric: str | None = None
-    fed_by: Literal["accuracy", "data", "energy", "routing", "tokens", "tap"] | None = None
+    fed_by: Literal["accuracy", "data", "energy", "gradients", "routing", "tokens", "tap"] | None = None
     band: tuple[float, float] | None = None
     default: bool = True
 
@@ -508,6 +509,7 @@ _FOUNDATIONS = (
         source=SEED_FOUNDATIONS,
         section="Foundations",
         metric="training.CriticalBatchSize",
+        fed_by="gradients",
         default=False,
     ),
     Card(
@@ -685,6 +687,19 @@ _ROUTING = (
         section="Coupling and routing",
         metric="routing.SwitchBalance",
         fed_by="routing",
+    ),
+    Card(
+        key="routing/free_energy",
+        symbol="F of routers",
+        meaning="free energy of the router, minus the mean logsumexp(logits), which the router z-loss keeps small",
+        unit="nat",
+        better="neither",
+        size="extensive",
+        source=SEED_FOUNDATIONS,
+        section="Coupling and routing",
+        metric="thermodynamics.FreeEnergy",
+        fed_by="routing",
+        default=False,
     ),
     Card(
         key="routing/router_z",

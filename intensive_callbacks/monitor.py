@@ -24,7 +24,9 @@ from intensive_callbacks.knowledge import Knowledge
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
 from intensive_callbacks.selection import select, select_tap
-from intensive_callbacks.values import Values, feed, named, routing_values, standard_errors, to_floats
+from intensive_callbacks.taps import RouterTap, Tap
+from intensive_callbacks.valuation import Valuation
+from intensive_callbacks.values import to_floats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 
     from intensive_callbacks.benchmark.table import BenchmarkTable
     from intensive_callbacks.gathered import Gathered, Window
-    from intensive_callbacks.selection import Selected
-    from intensive_callbacks.taps import Tap
-
 
 MAX_HEATMAP_STEPS = 100
 GROUPS = {"cost": "counting the FLOPs"}  # what a failure of a group of sums is called
@@ -52,7 +51,7 @@ class Monitor:
         num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
             any.
         routers: which routers are watched, as :class:`RouterObserver` takes it; ``None`` for none.
-        taps: :class:`Tap` objects.
+        taps: :class:`Tap` and :class:`RouterTap` objects.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these.
         benchmark: baselines of the final table: ``"auto"``, ``"language"``, ``"vision"``, a path or ``None``.
         model_name: the model's name in the final table; its class by default.
@@ -85,7 +84,7 @@ class Monitor:
         random_baseline: float | None = None,
         num_tokens: Callable[[Any], int] | None = None,
         routers: Any = "auto",
-        taps: Sequence[Tap] = (),
+        taps: Sequence[Tap | RouterTap] = (),
         metrics: str | Iterable[str | Metric] = "default",
         benchmark: str | None = "auto",
         model_name: str | None = None,
@@ -98,12 +97,11 @@ class Monitor:
         self.model = model
         self.every_n_steps = every_n_steps
         self.benchmark, self.model_name, self.task = benchmark, model_name or type(model).__name__, task
-        self.per_layer, self.strict, self.every_step = per_layer, strict, observe == "every_step"
+        self.strict, self.every_step = strict, observe == "every_step"
         self.history = History()
         self.heatmap = Series()
         self.health = RoutingHealth()
         self.alarms: list[str] = []
-        self.errors: dict[str, float] = {}
         self.selected = select(metrics)
         self.known = Knowledge(random_baseline)
         self._warned: set[str] = set()
@@ -114,11 +112,14 @@ class Monitor:
             self._require_what_was_asked_for()
         modules = dict(model.named_modules())
         self.tapped = [select_tap(tap.into) for tap in taps]
-        tapped = [
-            (tap, tap.find(modules), selected.build(self.known.facts))
-            for tap, selected in zip(taps, self.tapped, strict=True)
-        ]
+        layers = [layer.name for layer in self.observer.layers] if self.observer else []
+        places = [tap.find(modules) if isinstance(tap, Tap) else tap.find(layers) for tap in taps]
+        built = [selected.build(self.known.facts) for selected in self.tapped]
+        tapped = list(zip(taps, places, built, strict=True))
         self.gatherer = Gatherer(model, self.observer, tapped, num_tokens or batches.num_tokens)
+        self.valuation = Valuation(
+            self.selected, self.tapped, self.known, self.gatherer, self.guard, per_layer=per_layer
+        )
         self._last_window: Window = {}
         self._step, self._increment = 0, 1
         self._baseline_given = False
@@ -160,10 +161,37 @@ class Monitor:
                 self.known.facts["random_baseline"] = require_baseline(accuracy)
 
     def observe(self, batch: Any) -> None:
-        """Call it with every training batch, before its forward pass."""
+        """Call it with every training batch, before its forward pass; a RouterTap wants those of validation, too."""
         with self.guard("observing a batch"):
             feeds_a_value = self.is_due(self._step + self._increment) or not self._baseline_given
             self.gatherer.observe(batch, sampling=self.every_step or feeds_a_value)
+
+    @property
+    def wants_gradients(self) -> bool:
+        """Whether a metric was asked for that :meth:`observe_gradients` feeds."""
+        return any(selected.card.fed_by == "gradients" for selected in self.selected)
+
+    def observe_gradients(
+        self,
+        small_norm_squared: Tensor,
+        large_norm_squared: Tensor,
+        small_batch_size: int,
+        large_batch_size: int,
+    ) -> None:
+        """Call it at every optimizer step with the squared gradient norms that a critical batch size is formed from.
+
+        Steps of other batch sizes than the metric's (those of the first call, unless it came with its own), such as the
+        last of an epoch, are left out.
+        :mod:`intensive_callbacks.gradients` takes the norms.
+        """
+        with self.guard("observing the gradients"):
+            if self.gatherer.gradient_noise is None:
+                self.known.facts |= {"small_batch_size": small_batch_size, "large_batch_size": large_batch_size}
+                (selected,) = (each for each in self.selected if each.card.fed_by == "gradients")
+                self.gatherer.gradient_noise = selected.build(self.known.facts).clone().to(small_norm_squared.device)
+            noise: Any = self.gatherer.gradient_noise
+            if (small_batch_size, large_batch_size) == (noise.small_batch_size, noise.large_batch_size):
+                noise.update(small_norm_squared, large_norm_squared)
 
     @contextmanager
     def validation(self) -> Iterator[None]:
@@ -224,42 +252,13 @@ class Monitor:
 
     def _values(self, gathered: Gathered, step: int, *, due: bool) -> dict[str, float]:
         self.known.learn(gathered, self.observer.layers if self.observer else ())
-        values: Values = {} if self._baseline_given else self.known.baseline()
+        values = {} if self._baseline_given else self.known.baseline()
         self._baseline_given = True
         if due:
             self.known.take_pace(gathered, step)
             values |= self.known.pace
-        facts = self.known.facts
-        training, validation = gathered.window("training") if due else {}, gathered.window("validation")
-        for selected in self.selected:
-            with self.guard(selected.card.symbol):
-                if selected.card.fed_by == "routing":
-                    if window := self._window(selected, training, validation):
-                        values |= routing_values(selected, window, facts, per_layer=self.per_layer)
-                    continue
-                signals = self.known.signals(selected.card.fed_by, gathered, due=due)
-                if signals and not selected.missing(facts):
-                    values |= self._formed(selected, feed(selected.build(facts), signals))
-        if self.gatherer.taps_are_due(training=due):
-            for index, selected in enumerate(self.tapped):
-                if f"tap{index}" not in gathered.failed:
-                    with self.guard(selected.card.symbol):
-                        metric = self.gatherer.taps[index][2]
-                        gathered.load_metric(f"tap{index}", metric)
-                        values |= self._formed(selected, metric)
+        values |= self.valuation.form(gathered, due=due)
         return self._explain(to_floats(values))
-
-    def _formed(self, selected: Selected, metric: Metric) -> Values:
-        """A metric's values; its standard error, which is not logged, is kept for the final table."""
-        self.errors |= to_floats(standard_errors(selected.card.key, metric))
-        return named(selected.card.key, metric.compute())
-
-    def _window(self, selected: Selected, training: Window, validation: Window) -> Window:
-        # An evaluation that never ran this model leaves only what training has seen.
-        ran = not validation or any(states["num_tokens"] > 0 for states in validation.values())
-        if selected.card.key.startswith("intensive/") and self.gatherer.has_validation and ran:
-            return validation
-        return training
 
     def _judge(self, step: int, window: Window) -> None:
         """Keep the loads for the heatmap, and warn once of each router that has fallen ill."""
@@ -291,7 +290,7 @@ class Monitor:
             protocol="measured in this run",
             source="this run",
             measured=measured,
-            measured_errors=self.errors,
+            measured_errors=self.valuation.errors,
             **self.known.row(),
         )
         automatic = "language" if self.known.has_tokens else "vision"
@@ -303,14 +302,14 @@ class Monitor:
         return {
             "history": self.history.state_dict(),
             "known": self.known.state_dict(),
-            "errors": dict(self.errors),
+            "errors": dict(self.valuation.errors),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was."""
         self.history.load_state_dict(state["history"])
         self.known.load_state_dict(state["known"])
-        self.errors = dict(state["errors"])
+        self.valuation.errors = dict(state["errors"])
 
     @contextmanager
     def guard(self, name: str) -> Iterator[None]:

@@ -29,12 +29,11 @@ class Selected:
 
     def build(self, facts: Mapping[str, float]) -> Metric:
         """A fresh metric from the facts, or the user's own, emptied."""
-        if self.metric is not None:
-            self.metric.reset()
-            self.metric._to_sync = False  # noqa: SLF001 - what it is fed is reduced already
-            return self.metric
-        chosen = {name: facts[name] for name in required_facts(self.card)}
-        metric: Metric = metric_class(self.card)(**chosen, sync_on_compute=False)
+        metric = self.metric
+        if metric is None:
+            metric = metric_class(self.card)(**{name: facts[name] for name in required_facts(self.card)})
+        metric.reset()
+        metric._to_sync = False  # noqa: SLF001 - what it is fed is reduced already
         metric._explained = True  # noqa: SLF001 - the Monitor warns once in a run, not once for each built metric
         return metric
 

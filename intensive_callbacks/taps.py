@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch.utils.hooks import RemovableHandle
     from torchmetrics import Metric
+
+    from intensive_callbacks.routing.sample import RouterSample
 
 
 @dataclass
@@ -73,6 +76,56 @@ class Tap:
                 self.error = error
 
         return module.register_forward_hook(hear)
+
+
+@dataclass
+class RouterTap:
+    """A router's decisions, beside the batch that they were made for, that feed one metric.
+
+    Args:
+        layer: the name of a watched mixture of experts, as in ``RouterObserver(model).layers``, or a pattern of
+            several, which then feed the metric together.
+        read: ``read(sample, batch)`` gets the :class:`RouterSample` of each forward, whose rows are the tokens of the
+            batch in their order, and returns the arguments of the metric's update: a tuple, a dict, or a single value.
+        into: the metric, or the key or symbol of one, which is then built from what is known of the model.
+
+    It listens when a :class:`Tap` does. In a validation the sample has the expert ids but need not have logits; a plain
+    loop calls ``monitor.observe(batch)`` there, too. What a compiled model decides is counted but not heard.
+
+    Example:
+        >>> from intensive_callbacks import CouplingQuality, RouterTap
+        >>> tap = RouterTap(
+        ...     "layers.3.mlp",
+        ...     lambda sample, batch: (batch["input_ids"].flatten() % 256, sample.expert_ids[:, 0]),
+        ...     CouplingQuality(num_x=256, num_y=64),
+        ... )
+    """
+
+    layer: str
+    read: Callable[[RouterSample, Any], Any]
+    into: Metric | str
+    listening: bool = field(default=False, init=False, repr=False)
+    error: Exception | None = field(default=None, init=False, repr=False)
+
+    def find(self, layers: Iterable[str]) -> list[str]:
+        """The watched layers that are meant.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        layers = list(layers)
+        found = [layer for layer in layers if fnmatchcase(layer, self.layer)]
+        if not found:
+            known = ", ".join(layers) or "none"
+            raise ValueError(f"a RouterTap names the layer {self.layer!r}, but those watched are {known}")
+        return found
+
+    def hear(self, sample: RouterSample, batch: Any, metric: Metric) -> None:
+        """Feed ``metric`` with what one router decided."""
+        try:
+            feed(metric, self.read(sample, batch))
+        except Exception as error:  # noqa: BLE001 - raised or warned of where the value is logged
+            self.error = error
 
 
 @torch.no_grad()

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from intensive_callbacks.functional import layerwise_standard_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torchmetrics import Metric
 
     from intensive_callbacks.gathered import Window
+    from intensive_callbacks.keys import Card
     from intensive_callbacks.selection import Selected
 
 Values = dict[str, Tensor]
 
 
-def routing_values(selected: Selected, window: Window, facts: Mapping[str, float], *, per_layer: bool) -> Values:
-    """One routing metric over the layers of a window: their mean, the worst, and each on request.
+def layer_values(selected: Selected, window: Window, facts: Mapping[str, float]) -> Values:
+    """One routing metric of every layer of a window, in the order of depth.
 
     Layers with equally many experts are formed together: their states are stacked to ``[L, ...]``.
     """
@@ -34,14 +37,20 @@ def routing_values(selected: Selected, window: Window, facts: Mapping[str, float
         )
         # torchmetrics squeezes what has one element.
         layers.update(zip(names, metric.compute().reshape(len(names)).unbind(), strict=True))
-    key, better = selected.card.key, selected.card.better
+    return {layer: layers[layer] for layer in window}
+
+
+def over_layers(card: Card, layers: Values, *, per_layer: bool) -> tuple[Values, Values]:
+    """The mean of a metric over layers, the worst, and each on request; and the standard error of the mean."""
     stacked = torch.stack(list(layers.values()))
-    values = {key: stacked.nanmean()}
-    if better != "neither" and len(layers) > 1:
-        values[f"{key}/worst"] = stacked.min() if better == "higher" else stacked.max()
+    values = {card.key: stacked.nanmean()}
+    errors = {card.key: layerwise_standard_error(stacked[~stacked.isnan()])}
+    if card.better != "neither" and len(layers) > 1:
+        values[f"{card.key}/worst"] = stacked.min() if card.better == "higher" else stacked.max()
     if per_layer:
-        values |= {f"{key}/{layer}": value for layer, value in layers.items()}
-    return values
+        values |= {f"{card.key}/{layer}": value for layer, value in layers.items()}
+        values[f"{card.key}/standard_error"] = errors[card.key]
+    return values, errors
 
 
 def feed(metric: Metric, signals: Mapping[str, Any]) -> Metric:

@@ -31,8 +31,9 @@ class RoutingStatistics:
     ``num_probabilities`` []   tokens in these three (int64)
     ``confidence``        []   sum of the probabilities of the selected experts
     ``num_selected``      []   tokens in it (int64)
+    ``log_partition``     []   sum of logsumexp(logits), in nats
     ``z``                 []   sum of logsumexp(logits)^2
-    ``num_logits``        []   tokens in it (int64)
+    ``num_logits``        []   tokens in these two (int64)
     ===================== ==== ==================================================================================
 
     Args:
@@ -49,7 +50,7 @@ class RoutingStatistics:
 
     WIDE = ("load", "importance", "probability")
     COUNTS = ("load", "num_tokens", "num_dropped", "num_probabilities", "num_selected", "num_logits")
-    NAMES = (*COUNTS, "importance", "probability", "entropy", "margin", "confidence", "z")
+    NAMES = (*COUNTS, "importance", "probability", "entropy", "margin", "confidence", "log_partition", "z")
 
     def __init__(self, num_experts: int, device: torch.device | str = "cpu") -> None:
         self.num_experts = num_experts
@@ -137,7 +138,9 @@ class RoutingStatistics:
 
     def _sample_probabilities(self, sample: RouterSample) -> None:
         if sample.logits is not None:
-            self._add("z", sample.logits.float().logsumexp(-1).square(), sample.mask)
+            log_partition = sample.logits.float().logsumexp(-1)
+            self._add("log_partition", log_partition, sample.mask)
+            self._add("z", log_partition.square(), sample.mask)
             self._add_tokens("num_logits", sample)
         if sample.probabilities is not None:
             probabilities = sample.probabilities.float()

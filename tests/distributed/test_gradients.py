@@ -90,3 +90,25 @@ def test_norms_of_an_accumulation_on_one_process_feed_the_metric():
     metric.update(small, large)
     noise = (small - large) / (1 / 8 - 1 / 16)
     assert metric.noise.item() == pytest.approx(noise.item())
+
+
+def _train_with_and_without(rank, store, results):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
+    gradients = []
+    for measured in (False, True):
+        model, inputs, targets = example()
+        wrapped = DistributedDataParallel(model.float())
+        if measured:
+            GradientNorms(wrapped)
+        backward(wrapped, inputs[rank % 2, 0].float() + rank, targets[rank % 2, 0].float())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    results[rank] = gradients
+    dist.destroy_process_group()
+
+
+def test_the_average_over_three_processes_is_ddps_own_to_the_bit(tmp_path):
+    with mp.Manager() as manager:
+        shared = manager.dict()
+        mp.spawn(_train_with_and_without, args=(tmp_path / "store", shared), nprocs=3)
+        for without, measured in shared.values():
+            assert torch.equal(without, measured)

@@ -5,7 +5,7 @@ import json
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from callback.runs import LogCalls, untimed
 from digits import DigitsClassifier, digits
@@ -79,3 +79,39 @@ def test_two_processes_log_what_one_does(tmp_path):
     assert [step for step, _ in told] == [step for step, _ in alone]
     for (_, values), (_, expected) in zip(told, alone, strict=True):
         assert values == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_critical_batch_size_of_two_processes_is_that_of_their_gradients_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    path = tmp_path / "calls.jsonl"
+    callback = IntensiveMetricsCallback(None, every_n_steps=10, metrics=["B_crit"], benchmark=None)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    model = Frozen()
+    model.validation_step = None
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_spawn",
+        callbacks=[callback],
+        logger=Writing(path),
+        **quiet,
+    )
+    data = digits(0, 320)
+    trainer.fit(model, DataLoader(data, 16))
+    (told,) = [calls for calls in map(json.loads, path.read_text().splitlines()) if calls]
+    dealt = [list(DistributedSampler(data, num_replicas=2, rank=rank, seed=5)) for rank in (0, 1)]
+    noise = signal = 0.0
+    for first in range(0, 160, 16):
+        gradients = [gradient_of(model, *data[mine[first : first + 16]]) for mine in dealt]
+        large = torch.stack(gradients).mean(0).square().sum().item()
+        noises = [(own.square().sum().item() - large) / (1 / 16 - 1 / 32) for own in gradients]
+        signals = [(32 * large - 16 * own.square().sum().item()) / 16 for own in gradients]
+        noise, signal = 0.99 * noise + sum(noises), 0.99 * signal + sum(signals)
+    assert told[-1][1]["intensive/critical_batch_size"] == pytest.approx(noise / signal, rel=1e-5)
+
+
+def gradient_of(model, images, labels):
+    loss = torch.nn.functional.cross_entropy(model(images.double()), labels)
+    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, list(model.parameters()))])

@@ -77,7 +77,7 @@ def assert_same(left, right):
 
 def brute_force(samples):
     """Every sum in float64, token by token."""
-    sums = dict.fromkeys(("entropy", "z", "confidence", "margin"), 0.0)
+    sums = dict.fromkeys(("entropy", "log_partition", "z", "confidence", "margin"), 0.0)
     sums |= {"load": [0] * E, "probability": [0.0] * E, "importance": [0.0] * E, "num_tokens": 0, "num_dropped": 0}
     for sample in samples:
         for t in range(sample.num_tokens):
@@ -87,6 +87,7 @@ def brute_force(samples):
             p = (logits.exp() / logits.exp().sum()).tolist()
             sums["num_tokens"] += 1
             sums["entropy"] -= sum(x * torch.tensor(x).log().item() for x in p if x > 0)
+            sums["log_partition"] += logits.exp().sum().log().item()
             sums["z"] += logits.exp().sum().log().item() ** 2
             greatest, second = sorted(p, reverse=True)[:2]
             sums["margin"] += greatest - second

@@ -42,6 +42,8 @@ class Decision:
         self.logits: Tensor | None = None
         self.ranking: Tensor | None = None
         self.table: Tensor | None = None
+        self.returned: Any = None
+        self.error: Exception | None = None
         self.num_tokens = 0
 
     @property
@@ -82,9 +84,15 @@ class Decision:
         self.source, self.expert_ids, self.weights = source, None, None
         self.dispatch = dispatch.detach()
 
-    def sample(self) -> RouterSample | None:
-        """The decision as a sample, if anything was seen of it."""
+    def sample(self, *, scores: bool) -> RouterSample | None:
+        """The decision as a sample, if anything was seen of it; without ``scores`` the ids alone, if there are any."""
+        if self.error is not None:
+            raise self.error
+        if self.source is None and self.returned is not None:
+            self.read_output(self.returned)  # the experts were not called after all
         ids = self._ids()
+        if ids is not None and not scores:
+            return RouterSample(self.name, self.num_classes, expert_ids=ids)
         dispatch = self.dispatch.reshape(-1, self.num_classes) if self.dispatch is not None and ids is None else None
         probabilities, logits = self._rows(self.probabilities), self._rows(self.logits)
         known = [tensor for tensor in (ids, dispatch, probabilities, logits) if tensor is not None]
@@ -117,7 +125,7 @@ class Decision:
         seen = self.expert_ids if self.is_made else self.table
         if seen is None:
             return None
-        ids = seen.reshape(-1, seen.shape[-1])
+        ids = seen if seen.dim() == 2 else seen.reshape(-1, seen.shape[-1])
         if self.weights is not None and self.num_classes > self.num_experts:
             # A token that chose to compute nothing may be shown to the experts as the first one's, with no weight.
             nothing = (self.weights.reshape(ids.shape) == 0) & (ids == 0)

@@ -69,9 +69,14 @@ class RoutingStatistics:
             # The unused slots, -1 modulo E + 1, are counted at E: no selection by value, one scatter_add_.
             self._counts = torch.zeros(num_experts + 1, dtype=torch.int64, device=self.device)
             self._one = torch.ones(1, dtype=torch.int64, device=self.device)
+        # Tokens whose number the host knows wait here for the next reading: no operator per forward for them.
+        self._waiting: dict[str, int] = {}
 
     def states(self) -> dict[str, Tensor]:
-        """The sums by name: the accumulators themselves, not copies."""
+        """The sums by name, as of now: the accumulators themselves, not copies."""
+        for name, number in self._waiting.items():
+            self._sums[name].add_(number)
+        self._waiting.clear()
         sums = {name: total if name in self.WIDE else total[0] for name, total in self._sums.items()}
         return {**sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
 
@@ -89,32 +94,38 @@ class RoutingStatistics:
 
     def reset(self) -> None:
         """Set every sum to zero, in place."""
+        self._waiting.clear()
         self._counts.zero_()
         for state in self._sums.values():
             state.zero_()
 
-    @torch.no_grad()
     def observe(self, sample: RouterSample, *, sampling: bool = True) -> None:
         """Add one forward's decision: the counts always, what needs weights or probabilities while ``sampling``."""
         self._add_tokens("num_tokens", sample)
-        if sample.expert_ids is not None:
-            ids = sample.expert_ids
+        ids = sample.expert_ids
+        if ids is not None:
             ones = self._one.expand(ids.numel()) if sample.mask is None else self._spread(sample.mask, ids)
-            self._counts.scatter_add_(0, ids.to(torch.int64).remainder(self.num_experts + 1).flatten(), ones)
+            self._counts.scatter_add_(0, ids.to(torch.int64).flatten().remainder(self.num_experts + 1), ones)
         elif sample.dispatch is not None:
             dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
             missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
             self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
         if sampling:
-            self._sample_weights(sample)
-            self._sample_probabilities(sample)
+            with torch.no_grad():
+                self._sample_weights(sample)
+                self._sample_probabilities(sample)
 
     @staticmethod
     def _spread(mask: Tensor, slots: Tensor) -> Tensor:
         return mask.to(torch.int64)[:, None].expand(slots.shape).reshape(-1)
 
     def _add_tokens(self, name: str, sample: RouterSample) -> None:
-        self._sums[name].add_(sample.num_tokens if sample.mask is None else sample.mask.sum())
+        if sample.mask is not None:
+            self._sums[name].add_(sample.mask.sum())
+        elif torch.compiler.is_compiling():  # a number that changes would be compiled anew
+            self._sums[name].add_(sample.num_tokens)
+        else:
+            self._waiting[name] = self._waiting.get(name, 0) + sample.num_tokens
 
     def _add(self, name: str, values: Tensor, mask: Tensor | None) -> None:
         """Add what each token brings, ``[T]`` or ``[T, E]``, less that of padding."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class RouterSample:
     """The decision of one router for T tokens: whatever of it could be read.
 

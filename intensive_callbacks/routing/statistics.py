@@ -104,8 +104,7 @@ class RoutingStatistics:
         self._add_tokens("num_tokens", sample)
         ids = sample.expert_ids
         if ids is not None:
-            ones = self._one.expand(ids.numel()) if sample.mask is None else self._spread(sample.mask, ids)
-            self._counts.scatter_add_(0, ids.to(torch.int64).flatten().remainder(self.num_experts + 1), ones)
+            self._add_ids(ids.to(torch.int64), self._one if sample.mask is None else sample.mask[:, None].long())
         elif sample.dispatch is not None:
             dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
             missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
@@ -115,9 +114,12 @@ class RoutingStatistics:
                 self._sample_weights(sample)
                 self._sample_probabilities(sample)
 
-    @staticmethod
-    def _spread(mask: Tensor, slots: Tensor) -> Tensor:
-        return mask.to(torch.int64)[:, None].expand(slots.shape).reshape(-1)
+    def _add_ids(self, ids: Tensor, ones: Tensor) -> None:
+        if self.device.type == "cpu":  # one operator, which knows what -1 is; on a GPU it would sort the ids
+            self._counts.index_put_((ids,), ones, accumulate=True)
+        else:
+            slots = ids.flatten().remainder(self.num_experts + 1)
+            self._counts.scatter_add_(0, slots, ones.expand(ids.shape).flatten())
 
     def _add_tokens(self, name: str, sample: RouterSample) -> None:
         if sample.mask is not None:

@@ -84,15 +84,9 @@ class Decision:
         self.source, self.expert_ids, self.weights = source, None, None
         self.dispatch = dispatch.detach()
 
-    def sample(self, *, scores: bool) -> RouterSample | None:
-        """The decision as a sample, if anything was seen of it; without ``scores`` the ids alone, if there are any."""
-        if self.error is not None:
-            raise self.error
-        if self.source is None and self.returned is not None:
-            self.read_output(self.returned)  # the experts were not called after all
-        ids = self._ids()
-        if ids is not None and not scores:
-            return RouterSample(self.name, self.num_classes, expert_ids=ids)
+    def sample(self) -> RouterSample | None:
+        """The decision as a sample, if anything was seen of it."""
+        ids = self.ids()
         dispatch = self.dispatch.reshape(-1, self.num_classes) if self.dispatch is not None and ids is None else None
         probabilities, logits = self._rows(self.probabilities), self._rows(self.logits)
         known = [tensor for tensor in (ids, dispatch, probabilities, logits) if tensor is not None]
@@ -117,8 +111,12 @@ class Decision:
     def _rows(self, scores: Tensor | None) -> Tensor | None:
         return None if scores is None else scores.reshape(-1, self.num_classes)
 
-    def _ids(self) -> Tensor | None:
+    def ids(self) -> Tensor | None:
         """The selected experts, ``[T, k]``, -1 where a selection came to nothing."""
+        if self.error is not None:
+            raise self.error
+        if self.source is None and self.returned is not None:
+            self.read_output(self.returned)  # the experts were not called after all
         if self.expert_ids is None and self.dispatch is not None and self.top_k and self.source is not None:
             used, ids = self.dispatch.reshape(-1, self.num_classes).to(torch.int8).topk(self.top_k, dim=-1)
             return ids.masked_fill(used == 0, -1)

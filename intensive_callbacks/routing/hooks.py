@@ -152,7 +152,9 @@ class LayerHooks(Hooks):
             if self.unannounced and self.decision.is_made and not torch.compiler.is_compiling():
                 self._announce_all()
         if output is not None:
-            self._count(self._seen)
+            self._count(self.decision.sample)
+            if not torch.compiler.is_compiling():
+                self._learn()
         self.decision.clear()
 
     def abandon(self) -> None:
@@ -174,32 +176,31 @@ class LayerHooks(Hooks):
             )
         )
 
-    def _seen(self) -> RouterSample | None:
-        sample = self.decision.sample(scores=self.watch.scores)
-        if not torch.compiler.is_compiling():
-            # A capacity mask is seen in the forward alone, so keep looking where there is one.
-            is_known = self.decision.source is not None and (
-                self.decision.expert_ids is None or self.decision.dispatch is None
-            )
-            (self.known.add if is_known else self.known.discard)(self.layer.block.training)
-        return sample
+    def _learn(self) -> None:
+        """Whether such forwards are read without watching; a capacity mask is seen in the forward alone."""
+        seen = self.decision
+        is_known = seen.source is not None and (seen.expert_ids is None or seen.dispatch is None)
+        (self.known.add if is_known else self.known.discard)(self.layer.block.training)
 
     def _count(self, read: Callable[[], RouterSample | None]) -> None:
         observer = self.observer
         if observer is None or self.broken:
             return
         self.ran = True
+        ids = sample = None
         try:
-            sample = read()
-            if sample is None:
-                return
-            if sample.mask is None:
-                sample.mask = observer.mask_for(self.layer, sample.num_tokens)
-            self.statistics.observe(sample, sampling=observer.sampling)
+            if not observer.sampling and observer.on_sample is None and self.reader is None:
+                ids = self.decision.ids()
+            if ids is not None:  # nearly every step of a training: as little as can be
+                self.statistics.count(ids, observer.mask_for(self.layer, ids.shape[0]))
+            elif (sample := read()) is not None:
+                if sample.mask is None:
+                    sample.mask = observer.mask_for(self.layer, sample.num_tokens)
+                self.statistics.observe(sample, sampling=observer.sampling)
         except Exception as error:  # noqa: BLE001 - a shape that was not foreseen must not end a training run
             self.broken = True
             warnings.warn(f"the routing of {self.layer.name} is not counted any more: {error!r}", stacklevel=2)
             return
-        self.read = True
-        if observer.on_sample is not None and not torch.compiler.is_compiling():
+        self.read = self.read or ids is not None or sample is not None
+        if sample is not None and observer.on_sample is not None and not torch.compiler.is_compiling():
             observer.on_sample(sample)

@@ -101,33 +101,37 @@ class RoutingStatistics:
 
     def observe(self, sample: RouterSample, *, sampling: bool = True) -> None:
         """Add one forward's decision: the counts always, what needs weights or probabilities while ``sampling``."""
-        self._add_tokens("num_tokens", sample)
-        ids = sample.expert_ids
-        if ids is not None:
-            self._add_ids(ids.to(torch.int64), self._one if sample.mask is None else sample.mask[:, None].long())
-        elif sample.dispatch is not None:
-            dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
-            missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
-            self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
+        if sample.expert_ids is not None:
+            self.count(sample.expert_ids, sample.mask)
+        else:
+            if sample.dispatch is not None:
+                dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
+                missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
+                self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
+            self._add_tokens("num_tokens", sample.num_tokens, sample.mask)
         if sampling:
             with torch.no_grad():
                 self._sample_weights(sample)
                 self._sample_probabilities(sample)
 
-    def _add_ids(self, ids: Tensor, ones: Tensor) -> None:
+    def count(self, ids: Tensor, mask: Tensor | None) -> None:
+        """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
+        ids = ids.to(torch.int64)
+        ones = self._one if mask is None else mask[:, None].to(torch.int64)
         if self.device.type == "cpu":  # one operator, which knows what -1 is; on a GPU it would sort the ids
             self._counts.index_put_((ids,), ones, accumulate=True)
         else:
             slots = ids.flatten().remainder(self.num_experts + 1)
             self._counts.scatter_add_(0, slots, ones.expand(ids.shape).flatten())
+        self._add_tokens("num_tokens", ids.shape[0], mask)
 
-    def _add_tokens(self, name: str, sample: RouterSample) -> None:
-        if sample.mask is not None:
-            self._sums[name].add_(sample.mask.sum())
+    def _add_tokens(self, name: str, number: int, mask: Tensor | None) -> None:
+        if mask is not None:
+            self._sums[name].add_(mask.sum())
         elif torch.compiler.is_compiling():  # a number that changes would be compiled anew
-            self._sums[name].add_(sample.num_tokens)
+            self._sums[name].add_(number)
         else:
-            self._waiting[name] = self._waiting.get(name, 0) + sample.num_tokens
+            self._waiting[name] = self._waiting.get(name, 0) + number
 
     def _add(self, name: str, values: Tensor, mask: Tensor | None) -> None:
         """Add what each token brings, ``[T]`` or ``[T, E]``, less that of padding."""
@@ -151,14 +155,14 @@ class RoutingStatistics:
     def _sample_probabilities(self, sample: RouterSample) -> None:
         if sample.logits is not None:
             self._add("z", sample.logits.float().logsumexp(-1).square(), sample.mask)
-            self._add_tokens("num_logits", sample)
+            self._add_tokens("num_logits", sample.num_tokens, sample.mask)
         if sample.probabilities is not None:
             probabilities = sample.probabilities.float()
         elif sample.logits is not None:
             probabilities = sample.logits.float().softmax(-1)
         else:
             return
-        self._add_tokens("num_probabilities", sample)
+        self._add_tokens("num_probabilities", sample.num_tokens, sample.mask)
         self._add("probability", probabilities, sample.mask)
         self._add("entropy", torch.special.entr(probabilities).sum(-1), sample.mask)
         if self.num_experts > 1:
@@ -171,4 +175,4 @@ class RoutingStatistics:
         else:
             return
         self._add("confidence", chosen.sum(-1), sample.mask)
-        self._add_tokens("num_selected", sample)
+        self._add_tokens("num_selected", sample.num_tokens, sample.mask)

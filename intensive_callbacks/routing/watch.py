@@ -70,7 +70,7 @@ def _select(decision: Decision, source: Tensor, indices: Tensor, dim: int) -> No
     last = source.dim() - 1
     dim = dim + last + 1 if dim < 0 else dim
     if source.shape[dim] == decision.num_classes:
-        if not _covers(decision, source):
+        if decision.expert_ids is not None and not _covers(decision, source):
             return
         decision.expert_ids = indices.detach() if dim == last else indices.detach().movedim(dim, -1)
         decision.dispatch = None

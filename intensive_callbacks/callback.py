@@ -56,7 +56,8 @@ class IntensiveMetricsCallback(Callback):
             any.
         routers: which routers are watched: ``"auto"``, a pattern, ``{pattern: reader}`` or ``None``.
         taps: :class:`Tap` and :class:`RouterTap` objects: which signal inside the model feeds which metric.
-        metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these.
+        metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
+            stands for all of the default.
         benchmark: baselines of the final table: ``"auto"``, ``"language"``, ``"vision"``, a path or ``None``.
         model_name: the model's name in the final table; the LightningModule's class by default.
         task: the task's name in the final table.

@@ -52,7 +52,8 @@ class Monitor:
             any.
         routers: which routers are watched, as :class:`RouterObserver` takes it; ``None`` for none.
         taps: :class:`Tap` and :class:`RouterTap` objects.
-        metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these.
+        metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
+            stands for all of the default.
         benchmark: baselines of the final table: ``"auto"``, ``"language"``, ``"vision"``, a path or ``None``.
         model_name: the model's name in the final table; its class by default.
         task: the task's name in the final table.
@@ -108,8 +109,7 @@ class Monitor:
         with self.guard("counting the parameters"):
             self.known.count(model)
         self.observer = None if routers is None else RouterObserver(model, routers)
-        if metrics != "default":
-            self._require_what_was_asked_for()
+        self._require_what_was_asked_for()
         modules = dict(model.named_modules())
         self.tapped = [select_tap(tap.into) for tap in taps]
         layers = [layer.name for layer in self.observer.layers] if self.observer else []
@@ -125,10 +125,11 @@ class Monitor:
         self._baseline_given = False
 
     def _require_what_was_asked_for(self) -> None:
-        routed = [each.card.symbol for each in self.selected if each.card.fed_by == "routing"]
+        asked = [each for each in self.selected if each.asked]
+        routed = [each.card.symbol for each in asked if each.card.fed_by == "routing"]
         if routed and not (self.observer and self.observer.layers):
             raise ValueError(f"{', '.join(routed)} need a router and the model shows none; name it with routers=")
-        chance = [each.card.symbol for each in self.selected if "random_baseline" in each.missing(self.known.facts)]
+        chance = [each.card.symbol for each in asked if "random_baseline" in each.missing(self.known.facts)]
         if chance:
             raise ValueError(f"{', '.join(chance)} need the accuracy of chance; pass random_baseline=")
 

@@ -22,6 +22,7 @@ class Selected:
 
     card: Card
     metric: Metric | None = None
+    asked: bool = True  # by name or as an object, not as one of the default
 
     def missing(self, facts: Mapping[str, float]) -> list[str]:
         """The facts its constructor asks for that are not known."""
@@ -59,15 +60,22 @@ def required_facts(card: Card) -> list[str]:
 def select(metrics: str | Iterable[str | Metric]) -> list[Selected]:
     """What ``metrics=`` asks for: ``"default"``, or exactly these symbols, keys and Metric objects.
 
+    Among them ``"default"`` stands for all that it means alone.
+
     Raises:
         KeyError: if a name is no card's key or symbol.
         ValueError: if a name is a key without a metric, or a Metric cannot be fed.
     """
+    default = [Selected(each, asked=False) for each in CARDS if each.metric and each.default and each.fed_by != "tap"]
     if metrics == "default":
-        return [Selected(each) for each in CARDS if each.metric and each.default and each.fed_by != "tap"]
+        return default
     if isinstance(metrics, str):
         raise ValueError(f'metrics must be "default" or a list of symbols, keys and Metric objects, got {metrics!r}')
-    return [_select_one(each) for each in metrics]
+    asked = list(metrics)
+    with_default = any(isinstance(each, str) and each == "default" for each in asked)  # a Metric's == is a Metric
+    named = [_select_one(each) for each in asked if not (isinstance(each, str) and each == "default")]
+    keys = {each.card.key for each in named}
+    return [*(each for each in default if with_default and each.card.key not in keys), *named]
 
 
 def _select_one(wanted: str | Metric) -> Selected:

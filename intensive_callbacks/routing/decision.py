@@ -30,6 +30,7 @@ class Decision:
         self.num_experts = layer.num_experts
         self.num_classes = layer.num_experts + layer.num_zero_experts
         self.top_k = layer.num_experts_per_token
+        self.experts_choose = False
         self.clear()
 
     def clear(self) -> None:
@@ -42,6 +43,8 @@ class Decision:
         self.logits: Tensor | None = None
         self.ranking: Tensor | None = None
         self.table: Tensor | None = None
+        self.returned: Any = None
+        self.error: Exception | None = None
         self.num_tokens = 0
 
     @property
@@ -84,7 +87,7 @@ class Decision:
 
     def sample(self) -> RouterSample | None:
         """The decision as a sample, if anything was seen of it."""
-        ids = self._ids()
+        ids = self.ids()
         dispatch = self.dispatch.reshape(-1, self.num_classes) if self.dispatch is not None and ids is None else None
         probabilities, logits = self._rows(self.probabilities), self._rows(self.logits)
         known = [tensor for tensor in (ids, dispatch, probabilities, logits) if tensor is not None]
@@ -109,15 +112,19 @@ class Decision:
     def _rows(self, scores: Tensor | None) -> Tensor | None:
         return None if scores is None else scores.reshape(-1, self.num_classes)
 
-    def _ids(self) -> Tensor | None:
+    def ids(self) -> Tensor | None:
         """The selected experts, ``[T, k]``, -1 where a selection came to nothing."""
+        if self.error is not None:
+            raise self.error
+        if self.source is None and self.returned is not None:
+            self.read_output(self.returned)  # the experts were not called after all
         if self.expert_ids is None and self.dispatch is not None and self.top_k and self.source is not None:
             used, ids = self.dispatch.reshape(-1, self.num_classes).to(torch.int8).topk(self.top_k, dim=-1)
             return ids.masked_fill(used == 0, -1)
         seen = self.expert_ids if self.is_made else self.table
         if seen is None:
             return None
-        ids = seen.reshape(-1, seen.shape[-1])
+        ids = seen if seen.dim() == 2 else seen.reshape(-1, seen.shape[-1])
         if self.weights is not None and self.num_classes > self.num_experts:
             # A token that chose to compute nothing may be shown to the experts as the first one's, with no weight.
             nothing = (self.weights.reshape(ids.shape) == 0) & (ids == 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from intensive_callbacks.routing.sample import RouterSample
 from intensive_callbacks.routing.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch.utils.hooks import RemovableHandle
     from typing_extensions import Self
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 UNCALLED = nn.Module.forward
 
 
-class _Hooks:
+class Hooks:
     """Hooks that a copy or a pickle of the model carries along as hooks that do nothing."""
 
     observer: RouterObserver | None = None
@@ -43,7 +42,7 @@ class _Hooks:
         return type(self).__new__, (type(self),)
 
 
-class LayerHooks(_Hooks):
+class LayerHooks(Hooks):
     """Reads one layer's decision in every forward, and adds it to the layer's statistics.
 
     The decision is complete when the outermost of the layer's modules returns; that is where it is counted.
@@ -62,8 +61,16 @@ class LayerHooks(_Hooks):
         self.decision = Decision(layer)
         self.watch = Watch(self.decision)
         self.arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
-        self.searching = not self.arguments
+        # What the experts are called with is the dispatch itself; zero-compute ones are known to the router alone.
+        self.told_by_experts = bool(self.arguments) and not layer.num_zero_experts
+        called = [list(m.children()) if type(m).forward is UNCALLED else [m] for m in layer.experts]
+        # A hook on every expert of a list costs more than all the rest, and mostly the first is called first.
+        self.announced = [module for modules in called for module in modules[:1]]
+        self.unannounced = [module for modules in called for module in modules[1:]]
+        # Of the forwards in training (True) and evaluation (False), those that are read without watching.
+        self.known = {True, False} if self.arguments else set()
         self.watching = False
+        self.deferring = False
         self.broken = False
         self.ran = False
         self.read = False
@@ -79,10 +86,10 @@ class LayerHooks(_Hooks):
             outer.append(self.layer.router)
         handles = [module.register_forward_pre_hook(self.enter, with_kwargs=True) for module in outer]
         handles += [module.register_forward_hook(self.leave, always_call=True) for module in outer]
-        for module in self.layer.experts:
-            called = module.children() if type(module).forward is UNCALLED else [module]
-            handles += [child.register_forward_pre_hook(self.reach_experts, with_kwargs=True) for child in called]
-        return handles
+        return handles + [self._announce(module) for module in self.announced]
+
+    def _announce(self, expert: nn.Module) -> RemovableHandle:
+        return expert.register_forward_pre_hook(self.reach_experts, with_kwargs=True)
 
     def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin to look, at the outermost of the layer's modules."""
@@ -93,11 +100,14 @@ class LayerHooks(_Hooks):
         if self.depth > 1:
             return
         self.decision.clear()
-        hidden = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()), None)
-        if hidden is not None and hidden.dim() > 1:
-            self.decision.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
+        for hidden in (*args, *kwargs.values()):
+            if isinstance(hidden, Tensor) and hidden.is_floating_point():
+                if hidden.dim() > 1:
+                    self.decision.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
+                break
         self.watch.scores = observer.sampling
-        self.watching = self.searching or observer.sampling
+        self.watching = observer.sampling or self.layer.block.training not in self.known
+        self.deferring = self.told_by_experts and not self.watching
         if self.watching:
             self.watch.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
@@ -119,19 +129,32 @@ class LayerHooks(_Hooks):
         self.watching = False
         self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
+    def _announce_all(self) -> None:
+        """The first expert was not called: from now on any of them ends the watch."""
+        if self.observer is not None:
+            self.observer.keep([self._announce(module) for module in self.unannounced])
+        self.announced, self.unannounced = self.announced + self.unannounced, []
+
     def leave(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
         """See what the router returned; count when the outermost module returns, whether it raised or not."""
         if self.depth == 0:
             return
         if module is self.layer.router:
-            self.decision.read_output(output)
+            if self.deferring:
+                self.decision.returned = output
+            else:
+                self.decision.read_output(output)
         self.depth -= 1
         if self.depth > 0:
             return
         if self.watching:
             self._stop_watching()
+            if self.unannounced and self.decision.is_made and not torch.compiler.is_compiling():
+                self._announce_all()
         if output is not None:
-            self._count(self._seen)
+            self._count(self.decision.sample)
+            if not torch.compiler.is_compiling():
+                self._learn()
         self.decision.clear()
 
     def abandon(self) -> None:
@@ -153,79 +176,36 @@ class LayerHooks(_Hooks):
             )
         )
 
-    def _seen(self) -> RouterSample | None:
-        sample = self.decision.sample()
-        if not torch.compiler.is_compiling():
-            # A capacity mask is seen in the forward alone, so keep looking where there is one.
-            known = self.decision.source is not None and (
-                self.decision.expert_ids is None or not self.decision.dispatch
-            )
-            self.searching = not known
-        return sample
+    def _learn(self) -> None:
+        """Whether such forwards are read without watching, and who chooses whom.
+
+        A capacity mask is seen in the forward alone.
+        """
+        seen = self.decision
+        if seen.is_made and seen.num_tokens != seen.num_classes:
+            seen.experts_choose = seen.expert_ids is None
+        is_known = seen.source is not None and (seen.expert_ids is None or seen.dispatch is None)
+        (self.known.add if is_known else self.known.discard)(self.layer.block.training)
 
     def _count(self, read: Callable[[], RouterSample | None]) -> None:
         observer = self.observer
         if observer is None or self.broken:
             return
         self.ran = True
+        ids = sample = None
         try:
-            sample = read()
-            if sample is None:
-                return
-            if sample.mask is None:
-                sample.mask = observer.mask_for(self.layer, sample.num_tokens)
-            self.statistics.observe(sample, sampling=observer.sampling)
+            if not observer.sampling and observer.on_sample is None and self.reader is None:
+                ids = self.decision.ids()
+            if ids is not None:  # nearly every step of a training: as little as can be
+                self.statistics.count(ids, observer.mask_for(self.layer, ids.shape[0]))
+            elif (sample := read()) is not None:
+                if sample.mask is None:
+                    sample.mask = observer.mask_for(self.layer, sample.num_tokens)
+                self.statistics.observe(sample, sampling=observer.sampling)
         except Exception as error:  # noqa: BLE001 - a shape that was not foreseen must not end a training run
             self.broken = True
             warnings.warn(f"the routing of {self.layer.name} is not counted any more: {error!r}", stacklevel=2)
             return
-        self.read = True
-        if observer.on_sample is not None and not torch.compiler.is_compiling():
+        self.read = self.read or ids is not None or sample is not None
+        if sample is not None and observer.on_sample is not None and not torch.compiler.is_compiling():
             observer.on_sample(sample)
-
-
-class MaskHooks(_Hooks):
-    """Keeps the padding mask of a model's inputs while the model runs.
-
-    Args:
-        observer: where to keep it.
-        module: a module whose forward takes ``attention_mask``.
-    """
-
-    NAMES = ("attention_mask", "decoder_attention_mask")
-
-    def __init__(self, observer: RouterObserver, module: nn.Module) -> None:
-        self.observer = observer
-        parameters = list(inspect.signature(module.forward).parameters)
-        self.places = {name: parameters.index(name) for name in self.NAMES if name in parameters}
-
-    def register(self, module: nn.Module) -> list[RemovableHandle]:
-        """Put the hooks on."""
-        return [
-            module.register_forward_pre_hook(self.enter, with_kwargs=True),
-            module.register_forward_hook(self.leave, always_call=True),
-        ]
-
-    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Keep the mask of this forward."""
-        if self.observer is None:
-            return
-        masks: dict[str, Tensor | None] = {}
-        for name, place in self.places.items():
-            value = args[place] if len(args) > place else kwargs.get(name)
-            masks[name] = value if isinstance(value, Tensor) and value.dim() == 2 else None
-        self.observer.inputs_mask = masks
-
-    def leave(self, *_: Any) -> None:
-        """Forget it."""
-        if self.observer is not None:
-            self.observer.inputs_mask = {}
-
-
-def takers_of_masks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules whose forward takes ``attention_mask``."""
-    if "attention_mask" in inspect.signature(module.forward).parameters:
-        yield module
-    else:
-        for child in module.children():
-            yield from takers_of_masks(child)

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from intensive_callbacks.routing.discovery import MoELayer, discover
-from intensive_callbacks.routing.hooks import LayerHooks, MaskHooks, takers_of_masks
+from intensive_callbacks.routing.hooks import LayerHooks
+from intensive_callbacks.routing.masks import MaskHooks, takers_of_masks
 from intensive_callbacks.routing.readers import registered_reader
 from intensive_callbacks.routing.statistics import RoutingStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from torch.utils.hooks import RemovableHandle
     from typing_extensions import Self
 
     from intensive_callbacks.routing.readers import Reader
@@ -106,11 +108,15 @@ class RouterObserver:
         handles = [handle for hooks in self._hooks for handle in hooks.register()]
         for module in takers_of_masks(self.model) if self.layers else ():
             handles += MaskHooks(self, module).register(module)
-        for handle in handles:
-            self._attachment.callback(handle.remove)
+        self.keep(handles)
         self._attachment.enter_context(_side_effects_in_compiled_checkpoints())
         self.attached = True
         return self
+
+    def keep(self, handles: Iterable[RemovableHandle]) -> None:
+        """Take these hooks off with all the others."""
+        for handle in handles:
+            self._attachment.callback(handle.remove)
 
     def detach(self) -> None:
         """Take the hooks off; if the model ran, say which layers were never seen."""

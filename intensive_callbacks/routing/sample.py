@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class RouterSample:
     """The decision of one router for T tokens: whatever of it could be read.
 
@@ -45,17 +45,23 @@ class RouterSample:
         if self.expert_ids is not None and self.expert_ids.dim() != 2:
             raise ValueError(f"expert_ids must be [T, k], got {tuple(self.expert_ids.shape)} from {self.layer}")
         wide = (self.num_tokens, self.num_experts)
-        slots = wide if self.expert_ids is None else tuple(self.expert_ids.shape)
-        expected = {"weights": slots, "dispatch": wide, "probabilities": wide, "logits": wide, "mask": wide[:1]}
-        for name, shape in expected.items():
-            tensor = getattr(self, name)
-            if tensor is not None and tuple(tensor.shape) != shape:
+        slots = wide if self.expert_ids is None else self.expert_ids.shape
+        for name, tensor, shape in (
+            ("weights", self.weights, slots),
+            ("dispatch", self.dispatch, wide),
+            ("probabilities", self.probabilities, wide),
+            ("logits", self.logits, wide),
+            ("mask", self.mask, wide[:1]),
+        ):
+            if tensor is not None and tensor.shape != shape:
                 raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)} from {self.layer}")
 
     @property
     def num_tokens(self) -> int:
         """T, padding included."""
-        for tensor in (self.expert_ids, self.dispatch, self.probabilities, self.logits):
+        if self.expert_ids is not None:
+            return self.expert_ids.shape[0]
+        for tensor in (self.dispatch, self.probabilities, self.logits):
             if tensor is not None:
                 return tensor.shape[0]
         raise ValueError(f"a sample of {self.layer} needs expert_ids, dispatch, probabilities or logits; got none")

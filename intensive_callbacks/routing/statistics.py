@@ -70,9 +70,14 @@ class RoutingStatistics:
             # The unused slots, -1 modulo E + 1, are counted at E: no selection by value, one scatter_add_.
             self._counts = torch.zeros(num_experts + 1, dtype=torch.int64, device=self.device)
             self._one = torch.ones(1, dtype=torch.int64, device=self.device)
+        # Tokens whose number the host knows wait here for the next reading: no operator per forward for them.
+        self._waiting: dict[str, int] = {}
 
     def states(self) -> dict[str, Tensor]:
-        """The sums by name: the accumulators themselves, not copies."""
+        """The sums by name, as of now: the accumulators themselves, not copies."""
+        for name, number in self._waiting.items():
+            self._sums[name].add_(number)
+        self._waiting.clear()
         sums = {name: total if name in self.WIDE else total[0] for name, total in self._sums.items()}
         return {**sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
 
@@ -90,32 +95,44 @@ class RoutingStatistics:
 
     def reset(self) -> None:
         """Set every sum to zero, in place."""
+        self._waiting.clear()
         self._counts.zero_()
         for state in self._sums.values():
             state.zero_()
 
-    @torch.no_grad()
     def observe(self, sample: RouterSample, *, sampling: bool = True) -> None:
         """Add one forward's decision: the counts always, what needs weights or probabilities while ``sampling``."""
-        self._add_tokens("num_tokens", sample)
         if sample.expert_ids is not None:
-            ids = sample.expert_ids
-            ones = self._one.expand(ids.numel()) if sample.mask is None else self._spread(sample.mask, ids)
-            self._counts.scatter_add_(0, ids.to(torch.int64).remainder(self.num_experts + 1).flatten(), ones)
-        elif sample.dispatch is not None:
-            dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
-            missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
-            self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
+            self.count(sample.expert_ids, sample.mask)
+        else:
+            if sample.dispatch is not None:
+                dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
+                missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
+                self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
+            self._add_tokens("num_tokens", sample.num_tokens, sample.mask)
         if sampling:
-            self._sample_weights(sample)
-            self._sample_probabilities(sample)
+            with torch.no_grad():
+                self._sample_weights(sample)
+                self._sample_probabilities(sample)
 
-    @staticmethod
-    def _spread(mask: Tensor, slots: Tensor) -> Tensor:
-        return mask.to(torch.int64)[:, None].expand(slots.shape).reshape(-1)
+    def count(self, ids: Tensor, mask: Tensor | None) -> None:
+        """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
+        ids = ids.to(torch.int64)
+        ones = self._one if mask is None else mask[:, None].to(torch.int64)
+        if self.device.type == "cpu":  # one operator, which knows what -1 is; on a GPU it would sort the ids
+            self._counts.index_put_((ids,), ones, accumulate=True)
+        else:
+            slots = ids.flatten().remainder(self.num_experts + 1)
+            self._counts.scatter_add_(0, slots, ones.expand(ids.shape).flatten())
+        self._add_tokens("num_tokens", ids.shape[0], mask)
 
-    def _add_tokens(self, name: str, sample: RouterSample) -> None:
-        self._sums[name].add_(sample.num_tokens if sample.mask is None else sample.mask.sum())
+    def _add_tokens(self, name: str, number: int, mask: Tensor | None) -> None:
+        if mask is not None:
+            self._sums[name].add_(mask.sum())
+        elif torch.compiler.is_compiling():  # a number that changes would be compiled anew
+            self._sums[name].add_(number)
+        else:
+            self._waiting[name] = self._waiting.get(name, 0) + number
 
     def _add(self, name: str, values: Tensor, mask: Tensor | None) -> None:
         """Add what each token brings, ``[T]`` or ``[T, E]``, less that of padding."""
@@ -141,14 +158,14 @@ class RoutingStatistics:
             log_partition = sample.logits.float().logsumexp(-1)
             self._add("log_partition", log_partition, sample.mask)
             self._add("z", log_partition.square(), sample.mask)
-            self._add_tokens("num_logits", sample)
+            self._add_tokens("num_logits", sample.num_tokens, sample.mask)
         if sample.probabilities is not None:
             probabilities = sample.probabilities.float()
         elif sample.logits is not None:
             probabilities = sample.logits.float().softmax(-1)
         else:
             return
-        self._add_tokens("num_probabilities", sample)
+        self._add_tokens("num_probabilities", sample.num_tokens, sample.mask)
         self._add("probability", probabilities, sample.mask)
         self._add("entropy", torch.special.entr(probabilities).sum(-1), sample.mask)
         if self.num_experts > 1:
@@ -161,4 +178,4 @@ class RoutingStatistics:
         else:
             return
         self._add("confidence", chosen.sum(-1), sample.mask)
-        self._add_tokens("num_selected", sample)
+        self._add_tokens("num_selected", sample.num_tokens, sample.mask)

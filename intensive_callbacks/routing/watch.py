@@ -33,12 +33,15 @@ class Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = func(*args, **kwargs) if kwargs else func(*args)
         name = getattr(func, "__name__", "")
-        if name in SELECTIONS:
-            SELECTIONS[name](self.decision, _Call(output, args, kwargs or {}))
-        if self.scores and name in SCORES:
-            SCORES[name](self.decision, _Call(output, args, kwargs or {}))
+        try:
+            if name in SELECTIONS:
+                SELECTIONS[name](self.decision, _Call(output, args, kwargs or {}))
+            if self.scores and name in SCORES:
+                SCORES[name](self.decision, _Call(output, args, kwargs or {}))
+        except Exception as error:  # noqa: BLE001 - told when the decision is counted: the user's forward goes on
+            self.decision.error = error
         return output
 
 
@@ -62,16 +65,27 @@ class _Call:
 
 def _select(decision: Decision, source: Tensor, indices: Tensor, dim: int) -> None:
     """Note the selection of ``indices`` along ``dim`` of the scores ``source``."""
-    if decision.source is not None or not source.is_floating_point():
+    if decision.source is not None or not source.is_floating_point() or source.dim() == 0:
         return
-    dim %= source.dim()
-    if source.shape[dim] == decision.num_classes:
-        decision.expert_ids, decision.dispatch = indices.detach().movedim(dim, -1), None
-        return
+    last = source.dim() - 1
+    dim = dim + last + 1 if dim < 0 else dim
     classes = [i for i in range(min(source.dim(), 3)) if i != dim and source.shape[i] == decision.num_classes]
+    # With as many tokens as experts the shape does not tell who chooses; other forwards have.
+    if source.shape[dim] == decision.num_classes and not (classes and decision.experts_choose):
+        if decision.expert_ids is not None and not _covers(decision, source):
+            return
+        decision.expert_ids = indices.detach() if dim == last else indices.detach().movedim(dim, -1)
+        decision.dispatch = None
+        return
     if classes and decision.expert_ids is None:  # the experts choose their tokens
         chosen = torch.zeros(source.shape, dtype=torch.bool, device=source.device)
         decision.dispatch = chosen.scatter(dim, indices.detach(), value=True).movedim(classes[-1], -1)
+
+
+def _covers(decision: Decision, source: Tensor) -> bool:
+    """Whether these are scores of all tokens, and not what an expert selects among its own features for its tokens."""
+    ids = decision.expert_ids
+    return ids is None or source.numel() // decision.num_classes >= ids.numel() // max(ids.shape[-1], 1)
 
 
 def _see_topk(decision: Decision, call: _Call) -> None:
@@ -93,7 +107,7 @@ def _see_draw(decision: Decision, call: _Call) -> None:
 def _see_sort(decision: Decision, call: _Call) -> None:
     """A ranking of all experts, which is a selection once it is cut."""
     source = call.argument(0, "input")
-    if source.is_floating_point() and source.shape[-1:] == (decision.num_classes,):
+    if source.is_floating_point() and source.shape[-1:] == (decision.num_classes,) and _covers(decision, source):
         decision.ranking = call.indices
 
 

@@ -245,6 +245,16 @@ def test_chance_is_measured_on_the_untrained_model():
     assert logger.rows()[0][1]["baseline/random_accuracy"] == pytest.approx(untrained, rel=1e-6)
 
 
+def test_a_metric_beside_the_default_ones():
+    _, logger = run(watching(metrics=["default", "routing/margin"], random_baseline=None), max_epochs=1)
+    rows = [set(values) for _, values in logger.rows(("intensive/", "routing/"))]
+    _, logger = run(watching(random_baseline=None), max_epochs=1)
+    alone = [set(values) for _, values in logger.rows(("intensive/", "routing/"))]
+    assert [keys - before for keys, before in zip(rows, alone, strict=True)] == [
+        {"routing/margin"} if "routing/router_z" in before else set() for before in alone
+    ]
+
+
 def test_without_chance_what_needs_it_is_absent():
     _, logger = run(watching(random_baseline=None))
     assert logged("intensive/relevance_rate", logger) == []

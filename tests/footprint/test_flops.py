@@ -258,6 +258,7 @@ def test_a_compiled_function_stays_compiled_under_a_counter():
 
 @pytest.mark.parametrize("experts", ["grouped_mm", "eager"])
 def test_experts_on_the_meta_device_cost_what_real_ones_do(experts):
+    pytest.importorskip("fvcore")
     with torch.device("meta"):
         model = causal_lm("Olmoe", num_experts=8, num_experts_per_tok=2, experts_implementation=experts)()
     count = count_flops(model, input_ids=IDS.to("meta"))

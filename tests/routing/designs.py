@@ -157,6 +157,70 @@ class Capacity(LinearGate):
         return torch.einsum("tec,ecd->td", dispatch * weight[:, None, None], outputs).view_as(x)
 
 
+class Router(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(E, D))
+
+    def forward(self, x):
+        return F.linear(x, self.weight).softmax(-1).topk(K)
+
+
+class RoutedCapacity(LinearGate):
+    """A router module returns the ids, and the block drops what overflows."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Router()
+
+    def forward(self, x):
+        flat = x.reshape(-1, D)
+        capacity = len(flat) * K // E
+        weights, ids = self.gate(flat)
+        chosen = F.one_hot(ids, E).sum(1)
+        place = (chosen.cumsum(0) - 1) * chosen
+        kept = chosen * (place < capacity)
+        dispatch = kept[..., None] * F.one_hot(place.clamp(max=capacity - 1), capacity)
+        for e in range(E):
+            self.note(e, dispatch[:, e].any(-1).nonzero())
+        inputs = torch.einsum("tec,td->ecd", dispatch.to(flat.dtype), flat)
+        outputs = torch.stack([self.experts[e](inputs[e]) for e in range(E)])
+        gates = torch.zeros(len(flat), E).scatter(-1, ids, weights)
+        return torch.einsum("tec,ecd->td", dispatch * gates[..., None], outputs).view_as(x)
+
+
+class Competing(nn.Module):
+    """An expert that makes a selection of its own, among as many features as there are experts."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(D, E)
+        self.down = nn.Linear(E, D)
+
+    def forward(self, x):
+        hidden = self.up(x)
+        winner = hidden.argmax(-1, keepdim=True)
+        _, order = hidden.sort(-1)
+        order = order[..., :K]
+        return self.down(torch.zeros_like(hidden).scatter(-1, torch.cat([winner, order], -1), 1.0) * hidden)
+
+
+class Unused(LinearGate):
+    """The first experts never have a token, are not called then, and experts select, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(Competing() for _ in range(E))
+
+    def route(self, x):
+        scores = self.gate(x)
+        scores = torch.cat([torch.full_like(scores[:, :2], -9.0), scores[:, 2:]], -1)
+        return scores.softmax(-1).topk(K)
+
+    def expert(self, e, x):
+        return self.experts[e](x) if len(x) else x
+
+
 class ExpertChoice(LinearGate):
     """The experts choose their tokens."""
 
@@ -379,6 +443,8 @@ DESIGNS = [
     Fused,
     FunctionalLinear,
     Capacity,
+    RoutedCapacity,
+    Unused,
     ExpertChoice,
     Hashed,
     Heads,

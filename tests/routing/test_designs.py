@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from intensive_callbacks import RouterObserver
+from intensive_callbacks.routing.watch import SELECTIONS
 from routing import designs
 
 T = 30
@@ -47,6 +48,20 @@ def test_ids_are_those_that_the_experts_received(design):
 
 
 @pytest.mark.parametrize("design", designs.DESIGNS, ids=lambda design: design.__name__)
+def test_ids_alone_are_read_as_well_forward_after_forward(design):
+    block = design()
+    with RouterObserver(nn.ModuleDict({"layer": block})) as observer:
+        observer.sampling = False
+        for size in (T, 9, designs.E, 12):  # also as many tokens as experts
+            block.pairs.clear()
+            observer.reset()
+            inputs = [torch.randn(1, size, designs.D), torch.randint(0, 50, (1, size))]
+            block(*inputs[: 1 + isinstance(block, designs.Hashed)])
+            load = observer.statistics["layer"].states()["load"]
+            assert load.tolist() == [sum(e == expert for _, e in block.pairs) for expert in range(designs.E)]
+
+
+@pytest.mark.parametrize("design", designs.DESIGNS, ids=lambda design: design.__name__)
 def test_parameters_of_experts_and_router(design):
     block = design()
     (layer,) = RouterObserver(nn.ModuleDict({"layer": block})).layers
@@ -75,6 +90,45 @@ def test_dropped_selections_are_counted():
     states = observer.statistics["layer"].states()
     assert int(states["num_dropped"]) == T - len(block.pairs) > 0
     assert int((sample.expert_ids == -1).sum()) == T - len(block.pairs)
+
+
+def test_a_capacity_that_training_alone_has():
+    class Block(designs.RoutedCapacity):
+        def forward(self, x):
+            flat = x.reshape(-1, designs.D)
+            return super().forward(x) if self.training else self.loop(flat, *self.gate(flat)[::-1])
+
+    block = Block()
+    with RouterObserver(nn.ModuleDict({"layer": block})) as observer:
+        observer.sampling = False
+        for training in (False, True, False, True):
+            observer.reset()
+            block.train(training).pairs.clear()
+            block(torch.randn(1, T, designs.D))
+            states = observer.statistics["layer"].states()
+            assert int(states["load"].sum()) == len(block.pairs)
+            assert int(states["num_dropped"]) == T * designs.K - len(block.pairs)
+            assert bool(states["num_dropped"]) == training
+
+
+def test_a_maximum_of_a_scalar_selects_nothing():
+    class Block(designs.LinearGate):
+        def forward(self, x):
+            return super().forward(x * x.sum().max(dim=0).values)
+
+    block = Block()
+    _, (sample,) = observe(block)
+    assert pairs_of(sample) == block.pairs
+
+
+def test_a_failing_watch_is_told_and_the_forward_goes_on(monkeypatch):
+    monkeypatch.setitem(SELECTIONS, "topk", lambda *_: 1 / 0)
+    block = designs.LinearGate()
+    observer = RouterObserver(nn.ModuleDict({"layer": block})).attach()
+    with pytest.warns(UserWarning, match="not counted any more: ZeroDivisionError"):
+        block(torch.randn(1, T, designs.D))
+    with pytest.warns(UserWarning, match="could not be read"):
+        observer.detach()
 
 
 def test_scores_are_those_of_the_design():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 
 import pytest
@@ -151,6 +152,23 @@ def test_what_is_read_is_what_the_experts_compute(family):
         if theirs is not None and family not in PROBABILITIES | NO_LOGITS:
             theirs = theirs.reshape(-1, theirs.shape[-1])
             torch.testing.assert_close(samples[layer.name].logits.float(), theirs.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", families())
+def test_ids_alone_are_counted_alike(family):
+    model = build(family)
+    with warnings.catch_warnings(), RouterObserver(model) as observer:
+        warnings.simplefilter("ignore")  # a vision tower does not run
+        run(model)
+        sampled = observer.snapshot()
+        observer.reset()
+        observer.sampling = False
+        run(model)
+        run(model)
+        for name, states in observer.snapshot().items():
+            for key in ("load", "num_tokens", "num_dropped"):
+                assert torch.equal(states[key], 2 * sampled[name][key]), (name, key)
+            assert not states["num_logits"]
 
 
 def family_part(model, module):

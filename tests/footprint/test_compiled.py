@@ -343,3 +343,20 @@ def test_what_can_neither_be_watched_nor_run_aside_is_refused():
     TrainingFlopCounter(Mixed(FSDPModule(WIDTH, WIDTH)))
     with pytest.raises(ValueError, match="a sharded one cannot be run aside"):
         TrainingFlopCounter(Mixed(in_place(FSDPModule(WIDTH, WIDTH), "eager")))
+
+
+def test_a_training_step_that_may_be_what_is_compiled_is_refused():
+    """Strategies of Lightning for several processes call it through the module's forward."""
+
+    class Stepping(Net):
+        def training_step(self, batch, _):
+            return self(batch)
+
+    model = in_place(Stepping(linear()), "eager")
+    TrainingFlopCounter(model)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="a compiled training step hides them"):
+            TrainingFlopCounter(model)
+    finally:
+        torch.distributed.destroy_process_group()

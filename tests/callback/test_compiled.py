@@ -135,13 +135,14 @@ def test_no_token_is_routed_twice(part):
         recorder = Recorder()
         fit(callback, recorder, model=model, logger=logger, max_steps=4, log_every_n_steps=1)
         loads = [row["loads"] for row in callback.monitor.heatmap.kept()]
-        return recorder.losses, loads, callback.history.newest()
+        values = callback.history.newest()
+        return recorder.losses, loads, {key: values[key] for key in values if not key.startswith("cost/")}  # its speed
 
     (losses, loads, newest), (eager_losses, eager_loads, eager_newest) = windows(compiled=True), windows(compiled=False)
     assert losses == eager_losses
     assert loads == eager_loads
     assert sum(loads[0]["blocks.0"]) == 3 * BATCH * 2  # three steps, two experts each
-    assert newest == pytest.approx(eager_newest, rel=1e-12)
+    assert newest == pytest.approx(eager_newest, rel=1e-12, nan_ok=True)
 
 
 class Broken(nn.Linear):

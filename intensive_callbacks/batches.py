@@ -20,6 +20,17 @@ def num_examples(batch: Any) -> int:
     return 0 if tensor is None else tensor.shape[0]
 
 
+def shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of all tensors of a batch: what a forward pass costs depends on them.
+
+    Example:
+        >>> import torch
+        >>> shapes({"image": torch.zeros(8, 3), "label": torch.zeros(8)})
+        (torch.Size([8, 3]), torch.Size([8]))
+    """
+    return tuple(leaf.shape for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
+
+
 def _field(batch: Any, name: str) -> Tensor | None:
     """A named tensor of a mapping, such as a dict or a transformers ``BatchEncoding``."""
     value = batch[name] if hasattr(batch, "keys") and name in batch else None

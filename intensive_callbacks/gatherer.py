@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from intensive_callbacks import batches
-from intensive_callbacks.footprint.flop_counter import FlopCounter, can_count_passively
+from intensive_callbacks.footprint.cost import TrainingCost
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.gathered import Gathered, Window, scalars
 from intensive_callbacks.taps import RouterTap, Tap
@@ -52,9 +55,7 @@ class Gatherer:
         self.validation: Window | None = None
         self._training: Window = {}
         self._new: dict[str, int | Tensor] = {"examples": 0, "tokens": 0}
-        self._cost = {"flops": 0, "positions": 0}
-        self._flops: FlopCounter | None = None
-        self._flops_error: Exception | None = None
+        self._cost = TrainingCost(model, observer.looking_away if observer else nullcontext, self._returned)
         self._pace = Pace(model)
         self._handles: list[RemovableHandle] = []
 
@@ -71,9 +72,7 @@ class Gatherer:
 
     def detach(self) -> None:
         """Remove every hook."""
-        if self._flops is not None:
-            self._flops.stop()
-            self._flops = None
+        self._cost.cancel()
         if self.observer:
             self.observer.detach()
         for handle in self._handles:
@@ -92,43 +91,29 @@ class Gatherer:
         if tokens is not None:
             self.has_tokens = True
             self._new["tokens"] = self._new["tokens"] + tokens
-        if not self._cost["positions"]:
-            self._cost["positions"] = batches.num_positions(batch) or batches.num_examples(batch)
-            if self._cost["positions"] and not can_count_passively(self.model):
-                self._flops_error = ValueError(
-                    "a compiled model hides them while it trains; count_flops() counts it aside"
-                )
-            elif self._cost["positions"]:
-                self._flops = FlopCounter(self.model).start()
+        self._cost.begin(batches.shapes(batch), batches.num_positions(batch) or batches.num_examples(batch))
 
     def _router_decided(self, sample: RouterSample) -> None:
         for tap, layers, metric in self.taps:
             if isinstance(tap, RouterTap) and tap.listening and sample.layer in layers:
                 tap.hear(sample, self._batch, metric)
 
-    def _model_ended(self, *_: object) -> None:
-        if self.forward_ends_with_model:
-            self.stop_counting_flops()
+    def _model_ended(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._returned(module, output)
 
-    def stop_counting_flops(self) -> None:
-        """The forward pass of the first batch is over; its FLOPs are counted, those of the backward pass are not."""
-        if self._flops is not None:
-            counter, self._flops = self._flops, None
-            counter.stop()
-            try:
-                count = counter.result()
-                self._cost["flops"] = count.total
-                if count.uncounted:
-                    missed = ", ".join(count.uncounted)
-                    self._flops_error = ValueError(f"{missed} multiply, have no formula and are left out of P2F")
-            except ValueError as error:  # this runs inside the model's forward; it is told when values are logged
-                self._flops_error = error
+    def _returned(self, module: nn.Module, output: Any) -> None:
+        if self.forward_ends_with_model and module is self.model:
+            if output is None:  # it raised
+                self._cost.cancel()
+            else:
+                self._cost.end()
 
     def begin_backward(self) -> None:
         """What the hooks hear from here on is recomputation."""
         if self.observer:
             self.observer.in_backward = True
-        self.stop_counting_flops()
+        self._cost.end()
 
     def end_backward(self) -> None:
         """The hooks hear the model again."""
@@ -139,6 +124,7 @@ class Gatherer:
         """What follows fills the validation's window."""
         self.has_validation = self._validating = True
         self._pace.pause()
+        self._cost.cancel()
         self._training = self._read()
         if self.observer:
             self.observer.reset()
@@ -170,9 +156,9 @@ class Gatherer:
         here = Gathered()
         new = scalars(**self._new, has_tokens=self.has_tokens)
         here.sums |= {f"new/{name}": value for name, value in new.items()}
-        here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost).items()}
-        if self._flops_error is not None:
-            here.failed["cost"], self._flops_error = self._flops_error, None
+        here.sums |= {f"cost/{name}": value for name, value in scalars(**self._cost.sums).items()}
+        if self._cost.error is not None:
+            here.failed["cost"], self._cost.error = self._cost.error, None
         here.add_accuracy(accuracy, num_examples)
         if training:
             here.add_window("training", self._read())
@@ -207,6 +193,7 @@ class Gatherer:
         """Empty every window."""
         self.validation = None
         self._pace = Pace(self.model)
+        self._cost.forget()
         if self.observer:
             self.observer.reset()
         self._reset_taps()

@@ -55,7 +55,7 @@ class FlopCounter:
     again, as the kernels do, and so counts 2.5 forwards; recomputed activations count when they are recomputed.
 
     Args:
-        model: gives the names in ``by_module``.
+        model: gives the names in ``by_module``; without one no module is hooked, and only the sum is there.
 
     Example:
         >>> model = torch.nn.Linear(10, 5)
@@ -65,17 +65,21 @@ class FlopCounter:
         400
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._mode = _CountingMode({id(module): name for name, module in model.named_modules()})
+    def __init__(self, model: nn.Module | None = None) -> None:
+        self._names = {id(module): name for name, module in model.named_modules()} if model is not None else {}
+        self._mode = _CountingMode(self._names)
+        self._on = False
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> Self:
-        """Begin to count."""
-        # Hooks on the modules themselves would keep nn.MultiheadAttention from its fast path.
-        self._handles = [
-            register_module_forward_pre_hook(self._mode.enter),
-            register_module_forward_hook(self._mode.leave, always_call=True),
-        ]
+        """Begin to count, or go on."""
+        if self._names:
+            # Hooks on the modules themselves would keep nn.MultiheadAttention from its fast path.
+            self._handles = [
+                register_module_forward_pre_hook(self._mode.enter),
+                register_module_forward_hook(self._mode.leave, always_call=True),
+            ]
+        self._on = True
         self._mode.__enter__()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         return self
 
@@ -85,11 +89,12 @@ class FlopCounter:
         Raises:
             RuntimeError: if a dispatch mode that was entered later is still on.
         """
-        if not self._handles:
+        if not self._on:
             return
         if _get_current_dispatch_mode() is not self._mode:
             raise RuntimeError("a dispatch mode entered after the FlopCounter is still on; leave that one first")
         self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call] # the same
+        self._on = False
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -203,6 +208,15 @@ class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # the s
         return owners
 
 
+def compiled_attribute(module: nn.Module) -> str | None:
+    """The attribute of a compiled module that holds what is compiled; ``None`` where the module itself is not."""
+    if module._compiled_call_impl is not None:  # by module.compile()
+        return "_compiled_call_impl"
+    # By torch.compile(module), which returns a module around it, or by torch.compile(module.forward).
+    is_compiled = hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable")
+    return "forward" if is_compiled else None
+
+
 def can_count_passively(model: nn.Module) -> bool:
     """Whether a :class:`FlopCounter` may watch this model's own training: nothing in it is compiled or scripted.
 
@@ -214,9 +228,6 @@ def can_count_passively(model: nn.Module) -> bool:
         True
     """
     return not any(
-        isinstance(module, torch.jit.ScriptModule)
-        or hasattr(module, "_orig_mod")  # what torch.compile(module) returns
-        or module._compiled_call_impl is not None
-        or hasattr(module.forward, "_torchdynamo_orig_callable")
+        isinstance(module, torch.jit.ScriptModule) or compiled_attribute(module) is not None
         for module in model.modules()
     )

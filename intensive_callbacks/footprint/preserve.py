@@ -1,12 +1,15 @@
 """Running a model on the side, so that nobody can tell afterwards."""
-# ruff: noqa: SLF001 - hooks and buffers of a module are listed nowhere else
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import random
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,33 +19,72 @@ if TYPE_CHECKING:
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Modes, buffers, hooks and random states are afterwards as they were before."""
-    training = [(module, module.training) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    tables = [table for module in model.modules() for table in (module._forward_hooks, module._forward_pre_hooks)]
-    hooks = [(table, set(table)) for table in tables]
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    """Modes, buffers, hooks, attributes and random states are afterwards as they were before.
+
+    Of attributes that are lists, dicts and sets the contents, too. What a forward changes elsewhere stays changed.
+    """
+    # Hooks, buffers and modes are attributes of a module as others are.
+    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
+    held = [value for _, known in attributes for value in known.values()]
+    containers = [(value, _contents(value)) for value in held if isinstance(value, (list, dict, set))]
+    tensors = [*model.buffers(), *(value for value in held if isinstance(value, Tensor))]
+    values = [(tensor, tensor.detach().clone()) for tensor in tensors if not tensor.is_inference()]
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # what has no parameters draws there as well
+        devices.add(torch.device("cuda", torch.cuda.current_device()))
+    with _random_states(devices), ExitStack() as versions:
+        for tensor, _ in values:  # a graph that is being built may have saved it; its value comes back
+            versions.enter_context(_unsafe_preserve_version_counter(tensor))
+        try:
+            yield
+        finally:
+            for table, known in attributes:
+                for name in set(table) - set(known):
+                    del table[name]
+                table.update(known)
+            for container, contents in containers:
+                container.clear()
+                if isinstance(container, list):
+                    container.extend(contents)
+                else:
+                    container.update(contents)
+            with torch.no_grad():
+                for tensor, value in values:
+                    tensor.copy_(value)
+
+
+def _contents(container: Any) -> list[Any]:
+    return list(container.items()) if isinstance(container, dict) else list(container)
+
+
+@contextmanager
+def _random_states(devices: set[torch.device]) -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that layers draw from
     try:
-        with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
+        with torch.random.fork_rng(list(devices)):
             yield
     finally:
-        for module, mode in training:
-            module.training = mode
-        for table, known in hooks:  # a trace that fails leaves its own behind
-            for key in set(table) - known:
-                del table[key]
-        for module, named in buffers:  # a forward may register others in their place
-            module._buffers.clear()
-            module._buffers.update(named)
-        with torch.no_grad():
-            for buffer, value in values:
-                buffer.copy_(value)
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002 - the same
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """An eager forward pass without gradients, even in the middle of another; the model is left as it was."""
+    caches = torch.is_autocast_cache_enabled()
+    with preserved(model), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        # Older versions of torch keep a weight that was cast here, without gradient, for the training that goes on in
+        # the same autocast (pytorch/pytorch#112583).
+        torch.set_autocast_cache_enabled(False)
+        try:
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(caches)
 
 
 @contextmanager
 def on_the_side(model: nn.Module) -> Iterator[None]:
     """An eager forward pass as in inference: eval mode, no gradients; the model is left as it was."""
-    with preserved(model), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with uncompiled(model):
         model.eval()
         yield

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from intensive_callbacks.routing.decision import Decision
 from intensive_callbacks.routing.discovery import MoELayer, discover
 from intensive_callbacks.routing.hooks import LayerHooks
 from intensive_callbacks.routing.masks import MaskHooks, takers_of_masks
@@ -17,7 +18,7 @@ from intensive_callbacks.routing.readers import registered_reader
 from intensive_callbacks.routing.statistics import RoutingStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -137,6 +138,17 @@ class RouterObserver:
         self.detach()
         if kind is None and not ran:
             self.warn_of_silence()
+
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """What runs in here is no forward of this model's, even in the middle of one: it is not seen."""
+        for hooks in self._hooks:
+            hooks.watch.decision = Decision(hooks.layer)
+        try:
+            yield
+        finally:
+            for hooks in self._hooks:
+                hooks.watch.decision = hooks.decision
 
     def reset(self) -> None:
         """Set all sums to zero, in place."""

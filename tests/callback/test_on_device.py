@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from callback.runs import Recorder, fit
+from digits import DigitsClassifier
 from intensive_callbacks import IntensiveMetricsCallback
 
 pytestmark = [
@@ -23,6 +24,26 @@ def test_training_is_bit_identical(monkeypatch):
         recorder = Recorder()
         trainer = fit(*callbacks, recorder, accelerator="gpu")
         states.append([*recorder.losses, *trainer.lightning_module.state_dict().values()])
+    torch.use_deterministic_algorithms(mode=False)
+    assert all(torch.equal(one.cpu(), other.cpu()) for one, other in zip(*states, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:TensorFloat32:UserWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # dynamo asks
+def test_training_with_a_compiled_part_is_bit_identical(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    states = []
+    for callbacks in ([watching()], []):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        recorder, model = Recorder(), DigitsClassifier()
+        model.head = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(32), model.head)
+        model.head = torch.compile(model.head)
+        trainer = fit(*callbacks, recorder, model=model, accelerator="gpu")
+        states.append([*recorder.losses, *trainer.lightning_module.state_dict().values(), torch.cuda.get_rng_state()])
+        if callbacks:
+            assert callbacks[0].monitor.known.facts["num_flops"] > 0
     torch.use_deterministic_algorithms(mode=False)
     assert all(torch.equal(one.cpu(), other.cpu()) for one, other in zip(*states, strict=True))
 

@@ -274,15 +274,6 @@ def test_generalization_efficiency_while_every_example_is_new():
     assert values["intensive/generalization_efficiency"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_compiled_model_says_that_its_flops_are_not_counted():
-    model = DigitsClassifier()
-    model.head = torch.compile(model.head, backend="eager")
-    with pytest.warns(RuntimeWarning, match="counting the FLOPs failed.*a compiled model hides them"):
-        _, logger = run(watching(), model=model, max_epochs=1)
-    assert logged("intensive/p2f_score", logger) == []
-    assert logged(P3, logger) == [9]
-
-
 def test_speed_leaves_out_what_validation_takes():
     class Slow(DigitsClassifier):
         def validation_step(self, batch, index):

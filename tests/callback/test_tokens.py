@@ -44,3 +44,37 @@ def test_tokens_are_counted_without_padding_and_costs_with_it(num_tokens):
     tokens = 10 * 8 * (REAL if num_tokens is None else 2)
     assert values["intensive/chinchilla_optimality"] == pytest.approx((NUM_PARAMS / tokens) * 20)
     assert values["baseline/total_params"] == NUM_PARAMS
+
+
+class Attending(Bigram):
+    """The cost of a token grows with the length of its sequence."""
+
+    def training_step(self, batch, _):
+        hidden = self.embed(batch["input_ids"])
+        hidden = (hidden @ hidden.mT).softmax(-1) @ hidden
+        return self.head(hidden).square().mean()
+
+    def validation_step(self, batch, _):
+        self.training_step(batch, _)
+        self.log("val/accuracy", 0.5, batch_size=1)
+
+
+def attending_flops(batch, length):
+    return batch * length * (2 * 16 * 50 + 2 * 2 * 16 * length)
+
+
+def batches_of(*shapes):
+    return DataLoader([{"input_ids": torch.randint(50, shape)} for shape in shapes], batch_size=None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2, "val_check_interval": 3}], ids=str)
+def test_the_cost_of_a_token_is_the_mean_over_batches_of_every_length(settings):
+    shapes = [(8, 12), (8, 20), (8, 12), (8, 20), (8, 12), (3, 7)]  # the last batch ran short
+    callback = IntensiveMetricsCallback("val/accuracy", every_n_steps=1, benchmark=None)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(max_epochs=2, callbacks=[callback], logger=False, accelerator="cpu", **quiet, **settings)
+    trainer.fit(Attending(), batches_of(*shapes), batches_of((5, 40)))  # what validation costs is not training's
+    positions = sum(batch * length for batch, length in shapes)
+    mean = sum(attending_flops(*shape) for shape in shapes) / positions
+    assert callback.monitor.known.facts["num_flops"] == pytest.approx(mean, rel=1e-12)
+    assert callback.history.rows()[0]["baseline/flops_per_token"] == attending_flops(8, 12) / 96

@@ -115,3 +115,65 @@ def test_the_critical_batch_size_of_two_processes_is_that_of_their_gradients_apa
 def gradient_of(model, images, labels):
     loss = torch.nn.functional.cross_entropy(model(images.double()), labels)
     return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+class Communicating(torch.nn.Module):
+    """A forward that both processes must run equally often; its cost grows with the square of the length."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = self.project(x)
+        return mean_over_processes((x @ x.mT).square().mean())
+
+
+@torch.compiler.disable
+def mean_over_processes(x):
+    return torch.distributed.nn.all_reduce(x) / 2
+
+
+class Varied(pl.LightningModule):
+    """Compiled, on batches whose shapes are new to one process and known to the other."""
+
+    LENGTHS = ((4, 6, 4), (5, 5, 5))
+
+    def __init__(self):
+        super().__init__()
+        self.body = Communicating()
+
+    def configure_model(self):
+        self.body.compile(backend="eager")  # in the process that trains: what is compiled is not pickled
+
+    def training_step(self, batch, _):
+        return self.body(batch)
+
+    def train_dataloader(self):
+        lengths = self.LENGTHS[self.trainer.global_rank]
+        return DataLoader([torch.randn(2, length, 8) for length in lengths], batch_size=None)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-4)
+
+
+def half(trainer, module):
+    return 0.5
+
+
+@pytest.mark.slow
+def test_what_runs_aside_may_communicate(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    callback = IntensiveMetricsCallback(half, every_n_steps=1, metrics=["P2F"], benchmark=None)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    several = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_spawn", "use_distributed_sampler": False}
+    trainer = pl.Trainer(max_epochs=1, callbacks=[callback], logger=Writing(path), **several, **quiet)
+    trainer.fit(Varied())
+    (told,) = [calls for calls in map(json.loads, path.read_text().splitlines()) if calls]
+    scores = [values["intensive/p2f_score"] for _, values in told]
+
+    def flops(*lengths):  # of an example, the mean over these batches
+        return sum(2 * length * 8 * 8 + 2 * length * length * 8 for length in lengths) / len(lengths)
+
+    expected = [flops(4, 5), flops(4, 5, 5), flops(4, 5, 5, 4, 5)]  # six positions were never counted
+    assert [scores[0] / score for score in scores] == pytest.approx([each / expected[0] for each in expected])

@@ -1,0 +1,124 @@
+"""The cost of a training: each shape of batch counted once, and the mean over all batches."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
+
+from intensive_callbacks.footprint.cost import MAX_SHAPES, TrainingCost
+
+WIDTH = 4
+
+
+class Quadratic(nn.Module):
+    """A projection of each position, and a score for each pair of positions: the cost of a position grows with length.
+
+    Counts how often it runs under a counter.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(WIDTH, WIDTH)
+        self.num_counted = 0
+        self.fails = False
+
+    def forward(self, x):
+        self.num_counted += _len_torch_dispatch_stack()
+        x = self.project(x)
+        if self.fails:
+            raise ValueError("on purpose")
+        return x @ x.mT
+
+
+def flops(batch, length):
+    return 2 * batch * length * WIDTH * WIDTH + 2 * batch * length * length * WIDTH
+
+
+class Training:
+    """A loop over batches of these shapes."""
+
+    def __init__(self, model=None):
+        self.model = model or Quadratic()
+        self.cost = TrainingCost(self.model, nullcontext, lambda *_: None)
+
+    def step(self, batch, length):
+        x = torch.randn(batch, length, WIDTH)
+        self.cost.begin(x.shape, batch * length)
+        try:
+            self.model(x)
+        except ValueError:
+            return
+        self.cost.end()
+
+    def over(self, *shapes):
+        for shape in shapes:
+            self.step(*shape)
+        return self.cost.sums
+
+
+def test_the_sums_are_those_of_all_batches_and_each_shape_is_counted_once():
+    training = Training()
+    shapes = [(3, 5), (3, 9), (3, 5), (2, 9), (3, 9), (3, 5)]  # the fourth is a batch that ran short
+    sums = training.over(*shapes)
+    assert sums["flops"] == sum(flops(*shape) for shape in shapes)
+    assert sums["positions"] == 3 * 15 + 2 * 27 + 18
+    assert training.model.num_counted == 3
+
+
+def test_the_mean_weighs_positions():
+    """Two lengths by hand: 2·16 for the projection of a position, 8·length for its scores."""
+    sums = Training().over((1, 10), (1, 30))
+    assert sums["flops"] / sums["positions"] == (10 * (32 + 80) + 30 * (32 + 240)) / 40
+
+
+def test_batches_of_shapes_beyond_the_limit_are_in_neither_sum():
+    training = Training()
+    shapes = [(1, length) for length in range(1, MAX_SHAPES + 6)]
+    sums = training.over(*shapes, *shapes)
+    assert training.model.num_counted == MAX_SHAPES
+    assert sums["flops"] == 2 * sum(flops(*shape) for shape in shapes[:MAX_SHAPES])
+    assert sums["positions"] == 2 * sum(length for _, length in shapes[:MAX_SHAPES])
+
+
+def test_a_forward_that_broke_off_is_no_count_and_is_tried_once_more():
+    training = Training()
+    training.model.fails = True
+    assert training.over((2, 3)) == {"flops": 0, "positions": 0}
+    training.model.fails = False
+    assert training.over((2, 3)) == {"flops": flops(2, 3), "positions": 6}
+    training.model.fails = True
+    training.over((2, 4), (2, 4), (2, 4))
+    training.cost.cancel()
+    training.model.fails = False
+    assert training.over((2, 4)) == {"flops": flops(2, 3), "positions": 6}
+    assert training.model.num_counted == 2 + 2
+    assert _len_torch_dispatch_stack() == 0
+
+
+def test_what_was_forgotten_is_known_still():
+    training = Training()
+    training.over((2, 3), (2, 3))
+    training.cost.forget()
+    assert training.cost.sums == {"flops": 0, "positions": 0}
+    assert training.over((2, 3)) == {"flops": flops(2, 3), "positions": 6}
+    assert training.model.num_counted == 1
+
+
+def test_nothing_counted_is_an_error_and_in_neither_sum():
+    training = Training(nn.ReLU())
+    assert training.over((2, 3), (2, 3), (2, 3)) == {"flops": 0, "positions": 0}
+    assert "no FLOPs were counted" in str(training.cost.error)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_several_processes_run_only_the_first_batch_aside(monkeypatch):
+    """What runs aside may communicate, and the processes do not meet a new shape at the same step."""
+    compiled = Quadratic()
+    compiled.compile(backend="eager")
+    monkeypatch.setattr("intensive_callbacks.footprint.cost._num_processes", lambda: 2)
+    assert Training(compiled).over((2, 3), (2, 4), (2, 3)) == {"flops": 2 * flops(2, 3), "positions": 12}
+    assert Training().over((2, 3), (2, 4)) == {"flops": flops(2, 3) + flops(2, 4), "positions": 14}

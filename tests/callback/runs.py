@@ -47,7 +47,10 @@ def fit(*callbacks, model=None, batch_size=32, num_train=320, num_val=96, seed=7
     defaults = {"max_epochs": 2, "logger": False, "enable_checkpointing": False, "deterministic": True}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
     trainer = pl.Trainer(callbacks=list(callbacks), **{**quiet, **defaults, **settings})
-    trainer.fit(model, *loaders(batch_size, num_train, num_val), ckpt_path=ckpt_path)
+    try:
+        trainer.fit(model, *loaders(batch_size, num_train, num_val), ckpt_path=ckpt_path)
+    finally:
+        torch.use_deterministic_algorithms(mode=False)  # the Trainer leaves it on
     return trainer
 
 

@@ -66,7 +66,10 @@ class Knowledge:
         """Take up what the reduced sums say: examples seen, the cost of a forward pass, the active share, accuracy."""
         for name in self._seen:
             self._seen[name] += int(gathered.number(f"new/{name}"))
-            self._spent[name] = self._spent.get(name, 0) + gathered.number(f"new/{name}")
+            self._spend(name, gathered.number(f"new/{name}"))
+        for name in ("seconds", "joules"):
+            if f"pace/{name}" in gathered.sums:
+                self._spend(name, gathered.number(f"pace/{name}"))
         self.has_tokens = self.has_tokens or gathered.number("new/has_tokens") > 0
         if gathered.number("cost/flops") > 0:
             self.facts["num_flops"] = gathered.number("cost/flops") / gathered.number("cost/positions")
@@ -80,18 +83,18 @@ class Knowledge:
             if self.data_is_new:
                 self._curve.append((self._seen["examples"], self.accuracy))
 
+    def _spend(self, name: str, amount: float) -> None:
+        self._spent[name] = self._spent.get(name, 0) + amount
+
     def take_pace(self, gathered: Gathered, step: int) -> None:
         """Form speed and energy of the window of training that ends with this step."""
-        num_processes, seconds, joules = (
-            gathered.number(f"pace/{name}") for name in ("processes", "seconds", "joules")
-        )
-        count = self._spent[f"{self.per}s"]
+        count, seconds, joules = (self._spent[name] for name in (f"{self.per}s", "seconds", "joules"))
         num_steps = step - self._paced_from
         self._spent, self._paced_from = {}, step
         self.pace, self._energy = {}, None
         if count == 0 or seconds == 0:
             return
-        known = {f"cost/{self.per}s_per_second": count / (seconds / num_processes)}
+        known = {f"cost/{self.per}s_per_second": count / (seconds / gathered.number("pace/processes"))}
         if joules > 0:
             self.facts["num_joules"] = known[f"cost/joules_per_{self.per}"] = joules / count
             self._energy = {"joules": joules, "bits_erased": gathered.number("pace/bits") * num_steps}

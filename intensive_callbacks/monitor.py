@@ -182,8 +182,7 @@ class Monitor:
         """Call it at every optimizer step with the squared gradient norms that a critical batch size is formed from.
 
         Steps of other batch sizes than the metric's (those of the first call, unless it came with its own), such as the
-        last of an epoch, are left out.
-        :mod:`intensive_callbacks.gradients` takes the norms.
+        last of an epoch, are left out. :mod:`intensive_callbacks.gradients` takes the norms.
         """
         with self.guard("observing the gradients"):
             if self.gatherer.gradient_noise is None:
@@ -197,11 +196,13 @@ class Monitor:
     @contextmanager
     def validation(self) -> Iterator[None]:
         """Around a validation in a plain loop, so that it fills a window of its own."""
-        self.gatherer.begin_validation()
+        with self.guard("watching the validation"):
+            self.gatherer.begin_validation()
         try:
             yield
         finally:
-            self.gatherer.end_validation()
+            with self.guard("watching the validation"):
+                self.gatherer.end_validation()
 
     def begin_backward(self) -> None:
         """The forward pass is over; what fires from here on is recomputation. A plain loop need not say so."""

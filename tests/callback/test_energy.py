@@ -24,8 +24,10 @@ def test_speed_and_energy_of_two_processes():
     known = Knowledge(None)
     known.begin_training(100)
     # Two processes of 5 s each: together 12,000 tokens in 5 s, for 600 J; each rewrites 32e9 bits a step.
-    known.learn(gathered(tokens=7_000), ())
-    window = gathered(tokens=5_000, processes=2, seconds=10, joules=600, bits=2 * 32e9)
+    bits = 2 * 32e9
+    known.learn(gathered(tokens=1_000, processes=2, seconds=4, joules=100, bits=bits), ())  # at the first step
+    known.learn(gathered(tokens=6_000), ())  # after a validation
+    window = gathered(tokens=5_000, processes=2, seconds=6, joules=500, bits=bits)
     known.learn(window, ())
     known.take_pace(window, 150)
     assert {key: value.item() for key, value in known.pace.items()} == {

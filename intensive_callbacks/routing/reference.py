@@ -63,7 +63,8 @@ def compare_routing(model: nn.Module, reference: nn.Module, batches: Iterable[An
         ...         weights, ids = self.gate(x).softmax(-1).topk(2)
         ...         return sum((weights * (ids == e)).sum(-1, True) * self.experts[e](x) for e in range(4))
         >>> model = torch.nn.Sequential(Block())
-        >>> compare_routing(model, model, [torch.randn(10, 8)])["0"].saturation
+        >>> batch = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
+        >>> compare_routing(model, model, [batch])["0"].saturation
         tensor(1., dtype=torch.float64)
     """
     ours: dict[str, RouterSample] = {}

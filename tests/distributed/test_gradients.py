@@ -7,6 +7,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distributed import workers
 from intensive_callbacks import CriticalBatchSize
 from intensive_callbacks.gradients import GradientNorms, squared_gradient_norm
 
@@ -92,8 +93,7 @@ def test_norms_of_an_accumulation_on_one_process_feed_the_metric():
     assert metric.noise.item() == pytest.approx(noise.item())
 
 
-def _train_with_and_without(rank, store, results):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
+def train_with_and_without(rank, world_size):
     gradients = []
     for measured in (False, True):
         model, inputs, targets = example()
@@ -102,13 +102,9 @@ def _train_with_and_without(rank, store, results):
             GradientNorms(wrapped)
         backward(wrapped, inputs[rank % 2, 0].float() + rank, targets[rank % 2, 0].float())
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
-    results[rank] = gradients
-    dist.destroy_process_group()
+    return gradients
 
 
 def test_the_average_over_three_processes_is_ddps_own_to_the_bit(tmp_path):
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(_train_with_and_without, args=(tmp_path / "store", shared), nprocs=3)
-        for without, measured in shared.values():
-            assert torch.equal(without, measured)
+    for without, measured in workers.spawn(3, tmp_path, train_with_and_without):
+        assert torch.equal(without, measured)

@@ -159,11 +159,11 @@ class IntensiveMetricsCallback(Callback):
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the untrained model's routing out of the windows."""
-        self._running.gatherer.begin_validation()
+        self._running.begin_validation()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an accuracy that cannot be used, and take the untrained one where it was asked for."""
-        self._running.gatherer.end_validation(keep=False)
+        self._running.end_validation(keep=False)
         if not isinstance(self.accuracy, str) or "train" in self.accuracy:
             return
         known = trainer.callback_metrics
@@ -237,8 +237,7 @@ class IntensiveMetricsCallback(Callback):
         """What follows is validation."""
         if _validates_a_fit(trainer):
             self._num_validated = 0
-            with self._running.guard("watching the validation"):
-                self._running.gatherer.begin_validation()
+            self._running.begin_validation()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -255,8 +254,7 @@ class IntensiveMetricsCallback(Callback):
         """Log what the validation gave, with its accuracy if it is the one that is watched."""
         if not _validates_a_fit(trainer):
             return
-        with self._running.guard("watching the validation"):
-            self._running.gatherer.end_validation()
+        self._running.end_validation()
         accuracy = _just_logged(trainer).get(self.accuracy) if isinstance(self.accuracy, str) else None
         self._log(trainer, self._running.log(trainer.global_step, accuracy, self._num_validated))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,8 @@ class Gatherer:
         if training:
             here.add_window("training", self._read())
             seconds, joules = self._pace.read()
-            pace = scalars(processes=1, seconds=seconds, joules=joules, bits=8 * _trained_bytes(self.model))
+            bits = 0 if math.isnan(joules) else 8 * _trained_bytes(self.model)
+            pace = scalars(processes=1, seconds=seconds, joules=joules, bits=bits)
             here.sums |= {f"pace/{name}": value for name, value in pace.items()}
             if self.gradient_noise is not None:
                 here.add_metric("gradients", self.gradient_noise)

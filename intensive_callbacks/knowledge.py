@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,7 @@ class Knowledge:
         self.data_is_new = False
         self.pace: Values = {}
         self._seen = {"examples": 0, "tokens": 0}
-        self._spent: dict[str, float] = {}
+        self._spent: defaultdict[str, float] = defaultdict(float)
         self._paced_from = 0
         self._energy: dict[str, float] | None = None
         self._curve: list[tuple[float, float]] = []
@@ -58,18 +59,18 @@ class Knowledge:
     def _know_active(self, active_params: float) -> None:
         self.facts |= {"active_params": active_params, "num_params": active_params}
 
-    def begin_training(self, step: int) -> None:
+    def begin_pace(self, step: int) -> None:
         """Time and energy are counted from this optimizer step on."""
-        self._spent, self._paced_from = {}, step
+        self._spent, self._paced_from = defaultdict(float), step
 
     def learn(self, gathered: Gathered, layers: Sequence[MoELayer]) -> None:
         """Take up what the reduced sums say: examples seen, the cost of a forward pass, the active share, accuracy."""
         for name in self._seen:
             self._seen[name] += int(gathered.number(f"new/{name}"))
-            self._spend(name, gathered.number(f"new/{name}"))
+            self._spent[name] += gathered.number(f"new/{name}")
         for name in ("seconds", "joules"):
             if f"pace/{name}" in gathered.sums:
-                self._spend(name, gathered.number(f"pace/{name}"))
+                self._spent[name] += gathered.number(f"pace/{name}")
         self.has_tokens = self.has_tokens or gathered.number("new/has_tokens") > 0
         if gathered.number("cost/flops") > 0:
             self.facts["num_flops"] = gathered.number("cost/flops") / gathered.number("cost/positions")
@@ -83,14 +84,11 @@ class Knowledge:
             if self.data_is_new:
                 self._curve.append((self._seen["examples"], self.accuracy))
 
-    def _spend(self, name: str, amount: float) -> None:
-        self._spent[name] = self._spent.get(name, 0) + amount
-
     def take_pace(self, gathered: Gathered, step: int) -> None:
         """Form speed and energy of the window of training that ends with this step."""
         count, seconds, joules = (self._spent[name] for name in (f"{self.per}s", "seconds", "joules"))
         num_steps = step - self._paced_from
-        self._spent, self._paced_from = {}, step
+        self.begin_pace(step)
         self.pace, self._energy = {}, None
         if count == 0 or seconds == 0:
             return

@@ -152,7 +152,7 @@ class Monitor:
     def begin_training(self, step: int) -> None:
         """Count from this optimizer step on, and forget what has run before."""
         self._step = step
-        self.known.begin_training(step)
+        self.known.begin_pace(step)
         self.gatherer.forget()
 
     def measured_baseline(self, accuracy: float) -> None:
@@ -196,13 +196,21 @@ class Monitor:
     @contextmanager
     def validation(self) -> Iterator[None]:
         """Around a validation in a plain loop, so that it fills a window of its own."""
-        with self.guard("watching the validation"):
-            self.gatherer.begin_validation()
+        self.begin_validation()
         try:
             yield
         finally:
-            with self.guard("watching the validation"):
-                self.gatherer.end_validation()
+            self.end_validation()
+
+    def begin_validation(self) -> None:
+        """What runs from here on is validation."""
+        with self.guard("watching the validation"):
+            self.gatherer.begin_validation()
+
+    def end_validation(self, *, keep: bool = True) -> None:
+        """Training goes on; what the validation gave is kept for the next ``log``, or forgotten."""
+        with self.guard("watching the validation"):
+            self.gatherer.end_validation(keep=keep)
 
     def begin_backward(self) -> None:
         """The forward pass is over; what fires from here on is recomputation. A plain loop need not say so."""

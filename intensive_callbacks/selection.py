@@ -71,11 +71,11 @@ def select(metrics: str | Iterable[str | Metric]) -> list[Selected]:
         return default
     if isinstance(metrics, str):
         raise ValueError(f'metrics must be "default" or a list of symbols, keys and Metric objects, got {metrics!r}')
-    asked = list(metrics)
-    with_default = any(isinstance(each, str) and each == "default" for each in asked)  # a Metric's == is a Metric
-    named = [_select_one(each) for each in asked if not (isinstance(each, str) and each == "default")]
+    # A Metric's == is a Metric, and true.
+    asked = [None if isinstance(each, str) and each == "default" else _select_one(each) for each in metrics]
+    named = [each for each in asked if each is not None]
     keys = {each.card.key for each in named}
-    return [*(each for each in default if with_default and each.card.key not in keys), *named]
+    return [*(each for each in default if None in asked and each.card.key not in keys), *named]
 
 
 def _select_one(wanted: str | Metric) -> Selected:

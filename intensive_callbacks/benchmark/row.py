@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from intensive_callbacks.functional.checks import as_fraction, require_baseline, require_positive
+from intensive_callbacks.functional.checks import as_float64, as_fraction, require_baseline, require_positive, uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +113,5 @@ class BenchmarkRow:
         """
         if self.num_examples is None:
             return math.nan
-        accuracy, n = self.accuracy, self.num_examples
-        if accuracy in (0, 1):
-            accuracy = (accuracy * n + 0.5) / (n + 1)
-        return math.sqrt(accuracy * (1 - accuracy) / n)
+        accuracy = float(uncertain(as_float64(self.accuracy), self.num_examples))
+        return math.sqrt(accuracy * (1 - accuracy) / self.num_examples)

@@ -45,3 +45,12 @@ def require_baseline(random_baseline: float | None) -> float:
 def correct_for_chance(accuracy: Tensor, random_baseline: float) -> Tensor:
     """(accuracy - r) / (1 - r): 0 at chance, 1 when perfect, negative below chance."""
     return (accuracy - random_baseline) / (1.0 - random_baseline)
+
+
+def uncertain(accuracy: Tensor, num_examples: float | Tensor) -> Tensor:
+    """An accuracy whose binomial error is not 0: n examples, all right or all wrong, do not prove certainty.
+
+    There it is taken at (k + 1/2) / (n + 1), k of n being right.
+    """
+    certain = (accuracy == 0) | (accuracy == 1)
+    return torch.where(certain, (accuracy * num_examples + 0.5) / (num_examples + 1), accuracy)

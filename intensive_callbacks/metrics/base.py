@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
-from intensive_callbacks.functional.checks import as_float64, as_fraction
+from intensive_callbacks.functional.checks import as_float64, as_fraction, uncertain
 from intensive_callbacks.functional.coupling import active_share
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class AccuracyMetric(IntensiveMetric):
         accuracy = self.mean_accuracy()
         if self.num_uncounted > 0:
             return as_float64(torch.nan)
-        certain = (accuracy == 0) | (accuracy == 1)
-        accuracy = torch.where(certain, (self.correct + 0.5) / (self.num_examples + 1), accuracy)
+        accuracy = uncertain(accuracy, self.num_examples)
         slope: Tensor = torch.func.jacrev(self.value)(accuracy)
         return slope.abs() * (accuracy * (1 - accuracy) / self.num_examples).sqrt()
 

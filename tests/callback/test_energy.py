@@ -22,7 +22,7 @@ def gathered(tokens=0, examples=0, **pace):
 
 def test_speed_and_energy_of_two_processes():
     known = Knowledge(None)
-    known.begin_training(100)
+    known.begin_pace(100)
     # Two processes of 5 s each: together 12,000 tokens in 5 s, for 600 J; each rewrites 32e9 bits a step.
     bits = 2 * 32e9
     known.learn(gathered(tokens=1_000, processes=2, seconds=4, joules=100, bits=bits), ())  # at the first step

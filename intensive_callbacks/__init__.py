@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.keys import CARDS
+from intensive_callbacks.cards import CARDS
 
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.baselines import load_baselines as load_baselines

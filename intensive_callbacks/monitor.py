@@ -2,7 +2,7 @@
 
 It knows nothing of Lightning: a plain loop can drive it. What it knows of the model are *facts* (counts and costs that
 metrics are built from); what hangs on the model fills sums, which are reduced over all processes in one go; what it
-gives are values under the keys of :mod:`intensive_callbacks.keys`.
+gives are values under the keys of :mod:`intensive_callbacks.cards`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchmetrics import Metric
 
-from intensive_callbacks.keys import CARDS, Card, card
+from intensive_callbacks.cards import CARDS, Card, card
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

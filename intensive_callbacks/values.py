@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from torchmetrics import Metric
 
+    from intensive_callbacks.cards import Card
     from intensive_callbacks.gathered import Window
-    from intensive_callbacks.keys import Card
     from intensive_callbacks.selection import Selected
 
 Values = dict[str, Tensor]

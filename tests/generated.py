@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from intensive_callbacks import BenchmarkTable, dashboards, keys, load_baselines
+from intensive_callbacks import BenchmarkTable, cards, dashboards, load_baselines
 from pages import metrics_table
 
 METRICS_PAGE = "intensive_callbacks/metrics/README.md"
@@ -35,7 +35,7 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text()
     quickstart = (ROOT / "examples/00_quickstart.py").read_text()
     text = between(text, "quickstart", f"```python\n{quickstart}```")
-    return between(text, "keys", keys.markdown_table())
+    return between(text, "keys", cards.markdown_table())
 
 
 def metrics_page() -> str:

@@ -10,7 +10,9 @@ import intensive_callbacks
 PACKAGE = Path(intensive_callbacks.__file__).parent
 # What a part may import of the others.
 ALLOWED = {
-    "keys": set(),
+    "cards": set(),
+    "keys": {"cards"},
+    "boundary": set(),
     "functional": set(),
     "metrics": {"functional"},
     "losses": {"functional"},
@@ -22,14 +24,14 @@ ALLOWED = {
     "taps": {"metrics", "routing"},
     "gradients": set(),
     "knowledge": {"footprint", "gathered", "routing", "values"},
-    "selection": {"keys", "metrics"},
+    "selection": {"cards", "metrics"},
     "gathered": {"distributed", "functional"},
     "gatherer": {"batches", "footprint", "gathered", "routing", "taps"},
-    "values": {"functional", "gathered", "keys", "selection"},
+    "values": {"functional", "gathered", "cards", "selection"},
     "valuation": {"gathered", "gatherer", "knowledge", "selection", "values"},
-    "dashboards": {"keys"},
-    "sinks": {"dashboards", "keys"},
-    "benchmark": {"keys", "functional", "metrics", "footprint", "dashboards", "sinks"},
+    "dashboards": {"cards"},
+    "sinks": {"dashboards", "cards"},
+    "benchmark": {"cards", "functional", "metrics", "footprint", "dashboards", "sinks"},
     "monitor": {
         "batches",
         "benchmark",
@@ -38,7 +40,7 @@ ALLOWED = {
         "gathered",
         "gatherer",
         "history",
-        "keys",
+        "cards",
         "knowledge",
         "metrics",
         "routing",
@@ -48,7 +50,7 @@ ALLOWED = {
         "values",
     },
     "callback": {"batches", "functional", "gradients", "history", "monitor", "selection", "sinks", "taps"},
-    "cli": {"benchmark", "dashboards", "footprint", "keys", "routing"},
+    "cli": {"benchmark", "dashboards", "footprint", "cards", "routing"},
 }
 ONLY = {  # a heavy library, and the one place that imports it
     "wandb": {"sinks/wandb.py", "dashboards/publish.py"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from intensive_callbacks import functional, metrics
-from intensive_callbacks.keys import CARDS, Card, card
+from intensive_callbacks.cards import CARDS, Card, card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from intensive_callbacks.benchmark.columns import COMPARABLE, metric_of_accuracy
-from intensive_callbacks.keys import card
+from intensive_callbacks.cards import card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

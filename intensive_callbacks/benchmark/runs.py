@@ -10,7 +10,7 @@ from typing import Any
 
 from intensive_callbacks.benchmark.columns import MEASURED
 from intensive_callbacks.benchmark.row import BenchmarkRow
-from intensive_callbacks.keys import CARDS
+from intensive_callbacks.cards import CARDS
 from intensive_callbacks.sinks.wandb import BENCHMARK_KEY, download_table
 
 MAX_BYTES = 50_000_000

@@ -14,7 +14,7 @@ from intensive_callbacks.benchmark.columns import (
     comparable_column,
     measured_columns,
 )
-from intensive_callbacks.keys import card
+from intensive_callbacks.cards import card
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,8 +11,8 @@ import json
 from itertools import count
 from typing import Any
 
+from intensive_callbacks.cards import CARDS
 from intensive_callbacks.dashboards.presets import PRESETS, preset_name
-from intensive_callbacks.keys import CARDS
 
 VIEW_NAME = "Intensive metrics"
 LINE_PLOT = "Run History Line Plot"

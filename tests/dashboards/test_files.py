@@ -9,11 +9,11 @@ from jsonschema import Draft7Validator
 
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.cards import CARDS
 from intensive_callbacks.dashboards import generated, load
 from intensive_callbacks.dashboards.presets import PRESETS, preset_name
 from intensive_callbacks.dashboards.presets.benchmark import number_columns
 from intensive_callbacks.dashboards.workspace import SECTIONS, filled
-from intensive_callbacks.keys import CARDS
 
 ROOT = Path(__file__).parents[2]
 

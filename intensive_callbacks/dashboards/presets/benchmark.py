@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from intensive_callbacks.cards import CARDS
 from intensive_callbacks.dashboards.presets.parts import field, preset
-from intensive_callbacks.keys import CARDS
 
 _AMOUNTS = {
     "total params (B)": "params",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intensive_callbacks.keys import CARDS, Card
+from intensive_callbacks.cards import CARDS, Card
 
 # Ten that are told apart at a glance, then deeper and lighter ones for charts with more series.
 PALETTE = [

@@ -1,7 +1,7 @@
 """The boundary between this library and a training run: nothing that fails inside crosses it.
 
-Everything that foreign code calls (a framework's event, a forward hook, a function mode, a communication hook) and every
-foreign callable that is called from inside (a reader, a tap's ``read``, a logger, a server) goes through one
+Everything that foreign code calls (a framework's event, a forward hook, a function mode, a communication hook), and
+every foreign callable that is called from inside (a reader, a tap's ``read``, a logger, a server) goes through one
 :class:`Boundary`. Code inside does not guard itself.
 """
 
@@ -96,7 +96,7 @@ class Boundary:
 
 
 def warn(message: str, category: type[Warning] = RuntimeWarning, stacklevel: int = 2) -> None:
-    """``warnings.warn`` with the library's name before the message, which never raises: a run is not ended by a word."""
+    """``warnings.warn`` with the library's name before the message; it never raises, even if warnings are errors."""
     text = f"intensive_callbacks: {message}"
     try:
         warnings.warn(text, category, stacklevel=stacklevel + 1)

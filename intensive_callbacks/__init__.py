@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from intensive_callbacks.monitor import Monitor as Monitor
     from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
     from intensive_callbacks.routing.sample import RouterSample as RouterSample
-    from intensive_callbacks.taps import RouterTap as RouterTap
-    from intensive_callbacks.taps import Tap as Tap
+    from intensive_callbacks.monitor.taps import RouterTap as RouterTap
+    from intensive_callbacks.monitor.taps import Tap as Tap
 
 __version__ = "0.1.0"
 
@@ -33,9 +33,9 @@ _MODULES = {
     "ParameterCount": "footprint.parameters",
     "RouterObserver": "routing.observer",
     "RouterSample": "routing.sample",
-    "RouterTap": "taps",
+    "RouterTap": "monitor.taps",
     "SparseAccuracyLoss": "losses",
-    "Tap": "taps",
+    "Tap": "monitor.taps",
     "count_flops": "footprint.flops",
     "count_parameters": "footprint.parameters",
     "load_baselines": "benchmark.baselines",

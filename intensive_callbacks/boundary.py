@@ -7,6 +7,7 @@ every foreign callable that is called from inside (a reader, a tap's ``read``, a
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from contextlib import contextmanager
@@ -17,9 +18,16 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torch import nn
+
 Result = TypeVar("Result")
 
-_LOGGER = logging.getLogger("intensive_callbacks")
+
+class Refused(ValueError):
+    """A setting that cannot be used: the one exception that crosses the boundary, before training starts."""
+
+
+LOGGER = logging.getLogger("intensive_callbacks")
 
 
 class Boundary:
@@ -57,6 +65,8 @@ class Boundary:
         """Call ``function``; where it raises, report the part as failed, call ``off`` and return ``None``."""
         try:
             return function(*args, **kwargs)
+        except Refused:
+            raise
         except Exception as error:  # noqa: BLE001 - this is the boundary
             self.fail(part, error, off=off)
             return None
@@ -66,6 +76,8 @@ class Boundary:
         """A block whose exception, if it raises one, is reported as :meth:`call` does."""
         try:
             yield
+        except Refused:
+            raise
         except Exception as error:  # noqa: BLE001 - this is the boundary
             self.fail(part, error, off=off)
 
@@ -80,7 +92,7 @@ class Boundary:
             try:
                 off()
             except Exception:
-                _LOGGER.debug("switching off %s failed", part, exc_info=True)
+                LOGGER.debug("switching off %s failed", part, exc_info=True)
         if self.strict:
             raise error
         what = "failed and is switched off" if off else "failed"
@@ -101,7 +113,76 @@ def warn(message: str, category: type[Warning] = RuntimeWarning, stacklevel: int
     try:
         warnings.warn(text, category, stacklevel=stacklevel + 1)
     except Warning:
-        _LOGGER.warning(text)
+        LOGGER.warning(text)
+
+
+class Hook:
+    """A hook on a model whose exceptions stop at the boundary, and which does nothing in a copy or pickle of the model.
+
+    Args:
+        boundary: what an exception is reported to.
+        part: what the hook is called in the warning.
+        function: what it does.
+        off: what switches the part off where ``function`` raises.
+    """
+
+    def __init__(
+        self,
+        boundary: Boundary | None = None,
+        part: str = "",
+        function: Callable[..., Any] | None = None,
+        off: Callable[[], object] | None = None,
+    ) -> None:
+        self._boundary, self._part, self._function, self._off = boundary, part, function, off
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is None or self._boundary is None:
+            return None
+        try:
+            return self._function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - this is the boundary
+            self._boundary.fail(self._part, error, off=self._off)
+            return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
+        return Hook()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hook, ()
+
+
+def at_boundary(event: Callable[..., Any]) -> Callable[..., Any]:
+    """An event of a framework, a method of an adapter: what it raises is reported to the adapter's ``boundary``."""
+
+    @functools.wraps(event)
+    def reported(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return event(self, *args, **kwargs)
+        except Refused:
+            raise
+        except Exception as error:
+            try:
+                self.boundary.fail(event.__name__, error)
+            except Exception as raised:
+                if raised is error:  # strict
+                    raise
+                LOGGER.exception("%s could not be reported", event.__name__)
+
+    return reported
+
+
+def remove_hooks(model: nn.Module) -> None:
+    """Remove all forward hooks of this library from a model: the last resort where what registered them failed."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            ours = [
+                number
+                for number, hook in hooks.items()
+                if type(hook).__module__.startswith("intensive_callbacks.")
+                or str(getattr(hook, "__module__", "")).startswith("intensive_callbacks.")
+            ]
+            for number in ours:
+                del hooks[number]
 
 
 @contextmanager

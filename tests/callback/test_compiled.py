@@ -114,7 +114,7 @@ def test_training_is_bit_identical_and_compiled_as_often(way, settings):
         ends[-1].append(torch.tensor(backend.num_graphs))
         if callbacks:
             assert callbacks[0].history.rows()[0]["baseline/flops_per_example"] == FLOPS
-            assert callbacks[0].monitor.known.facts["num_flops"] == FLOPS
+            assert callbacks[0].monitor.facts.num_flops == FLOPS
     watched, alone = ends
     assert watched[-1] > 0
     assert len(watched) == len(alone)
@@ -209,7 +209,7 @@ def test_a_compiled_training_step_says_that_its_flops_are_not_counted():
     with pytest.warns(RuntimeWarning, match="counting the FLOPs failed.*a compiled training step hides them") as told:
         fit(callback, model=model)
     assert sum("hides them" in str(each.message) for each in told) == 1
-    assert "num_flops" not in callback.monitor.known.facts
+    assert callback.monitor.facts.num_flops is None
 
 
 def test_a_scripted_model_says_that_its_flops_are_not_counted():
@@ -218,4 +218,4 @@ def test_a_scripted_model_says_that_its_flops_are_not_counted():
     model.body = torch.jit.script(model.body)
     with pytest.warns(RuntimeWarning, match="counting the FLOPs failed.*a ScriptModule hides them"):
         fit(callback, model=model)
-    assert "num_flops" not in callback.monitor.known.facts
+    assert callback.monitor.facts.num_flops is None

@@ -152,7 +152,7 @@ def test_a_second_fit_of_another_model_starts_anew():
     fit(callback, max_epochs=1)
     fit(callback, max_epochs=1, model=DigitsClassifier(width=16))
     assert [row["step"] for row in callback.history.rows() if P3 in row] == [10]
-    assert callback.monitor.known.facts["total_params"] < 70_000 / 2 + 2_000
+    assert callback.monitor.facts.total_params < 70_000 / 2 + 2_000
 
 
 def test_validate_and_test_without_fit_do_nothing():
@@ -204,7 +204,7 @@ def test_the_learning_rate_finder_does_not_count(first, tmp_path):
     logger = LogCalls()
     fit(*callbacks, model=Tunable(), logger=logger, default_root_dir=tmp_path, max_epochs=1)
     assert logged(ROUTING, logger) == [3, 7]
-    assert int(callback.monitor.known._seen["examples"]) == 320  # of this epoch, and none of the finder's
+    assert int(callback.monitor.facts.seen_examples) == 320  # of this epoch, and none of the finder's
 
 
 def test_an_accuracy_that_training_logs():
@@ -265,7 +265,7 @@ def test_generalization_efficiency_while_every_example_is_new():
     callback = watching(metrics=["P3", "GE"])
     _, logger = run(callback, val_check_interval=5)
     points = {row["step"]: row[P3] for row in callback.history.rows() if P3 in row}
-    params = callback.monitor.known.facts["active_params"]
+    params = callback.monitor.facts.active_params
     accuracies = {step: value * params / 1e11 for step, value in points.items()}
     assert sorted(accuracies) == [5, 10, 15, 20]
     assert logged("intensive/generalization_efficiency", logger) == [9]  # half of the epoch, all of it; then repeats

@@ -34,14 +34,14 @@ def test_history_and_table_go_on(checkpoint):
     assert [row["step"] for row in rows if P3 in row] == [10, 20]
     assert rows[: len(first.history.rows())] == first.history.rows()
     assert [step for step, values in logger.calls if "routing/load_entropy" in values] == [11, 15, 19]
-    assert resumed.monitor.known._seen["examples"] == 640
+    assert resumed.monitor.facts.seen_examples == 640
 
 
 def test_chance_is_not_measured_again_on_the_trained_model(checkpoint):
     path, first = checkpoint
     resumed = watching()
     fit(resumed, ckpt_path=path)
-    assert resumed.monitor.known.facts["random_baseline"] == first.monitor.known.facts["random_baseline"]
+    assert resumed.monitor.facts.random_baseline == first.monitor.facts.random_baseline
 
 
 def test_a_resumed_training_is_the_resumed_training_without_it(checkpoint):

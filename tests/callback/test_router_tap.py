@@ -119,10 +119,10 @@ def test_layers_have_a_mean_with_an_error_and_a_free_energy(batches):
     _, logits = chosen(model, batches[0]["input_ids"])
     energies = torch.stack([-each.double().logsumexp(-1).mean() for each in logits])
     for layer, energy in enumerate(energies):
-        assert values[f"routing/free_energy/blocks.{layer}"] == pytest.approx(energy.item(), rel=1e-6)
+        assert values[f"routing_by_layer/free_energy/blocks.{layer}"] == pytest.approx(energy.item(), rel=1e-6)
     assert values["routing/free_energy"] == pytest.approx(energies.mean().item(), rel=1e-6)
     error = layerwise_standard_error(energies).item()
-    assert values["routing/free_energy/standard_error"] == pytest.approx(error, rel=1e-5)
+    assert values["routing/free_energy_standard_error"] == pytest.approx(error, rel=1e-5)
     (row,) = next(iter(monitor.finish().groups.values()))
     assert row.measured_errors["routing/free_energy"] == pytest.approx(error, rel=1e-5)
 
@@ -139,13 +139,13 @@ def test_in_a_trainer_it_listens_to_the_validation_batches():
     fit(callback, max_epochs=1, num_sanity_val_steps=2)
     assert seen == [(40, 40), (40, 40), (40, 40), (40, 40), (16, 16)]  # two of the sanity check, forgotten, then all
     assert not math.isnan(callback.history.newest()["intensive/coupling_quality"])
-    assert callback.monitor.gatherer._batch is None
+    assert callback.monitor.feeds._batch is None
 
 
 def test_a_read_that_fails_is_one_warning():
     tap = RouterTap("blocks.0", lambda sample, batch: batch["nothing"], CouplingQuality(10, 8))
     callback = IntensiveMetricsCallback(every_n_steps=4, random_baseline=0.1, taps=[tap], benchmark=None)
-    with pytest.warns(RuntimeWarning, match="CQ failed"):
+    with pytest.warns(RuntimeWarning, match="the tap on 'blocks.0' into CQ failed and is switched off"):
         fit(callback, max_epochs=1)
     assert callback.history.newest()["intensive/p3_score"] > 0
 
@@ -153,6 +153,6 @@ def test_a_read_that_fails_is_one_warning():
 @pytest.mark.parametrize(("routers", "known"), [("auto", "blocks.0, blocks.1"), (None, "none")])
 def test_a_layer_that_is_not_watched_is_refused(routers, known):
     tap = RouterTap("head", first_choice, CouplingQuality(10, 8))
-    message = f"a RouterTap names the layer 'head', but those watched are {known}"
+    message = f"a RouterTap names the layer 'head', but those observed are {known}"
     with pytest.raises(ValueError, match=re.escape(message)):
         Monitor(DigitsClassifier(), taps=[tap], routers=routers)

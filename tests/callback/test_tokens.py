@@ -76,5 +76,5 @@ def test_the_cost_of_a_token_is_the_mean_over_batches_of_every_length(settings):
     trainer.fit(Attending(), batches_of(*shapes), batches_of((5, 40)))  # what validation costs is not training's
     positions = sum(batch * length for batch, length in shapes)
     mean = sum(attending_flops(*shape) for shape in shapes) / positions
-    assert callback.monitor.known.facts["num_flops"] == pytest.approx(mean, rel=1e-12)
+    assert callback.monitor.facts.num_flops == pytest.approx(mean, rel=1e-12)
     assert callback.history.rows()[0]["baseline/flops_per_token"] == attending_flops(8, 12) / 96

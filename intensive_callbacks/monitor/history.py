@@ -54,21 +54,20 @@ class History:
             raise ValueError(f"max_rows must be at least 2, got {max_rows}")
         self.max_rows = max_rows
         self._series: dict[tuple[str, ...], Series] = {}
+        self._newest: dict[str, float] = {}
 
     def append(self, step: int, values: dict[str, float]) -> None:
         """Add the values of one logging event."""
         self._series.setdefault(tuple(sorted(values)), Series()).append({"step": step, **values}, self.max_rows)
+        self._newest |= values
 
     def rows(self) -> list[dict[str, float]]:
         """The rows kept, by step: ``{"step": ..., key: value, ...}``."""
         return sorted((row for series in self._series.values() for row in series.kept()), key=lambda row: row["step"])
 
     def newest(self) -> dict[str, float]:
-        """The newest value of every key."""
-        values: dict[str, float] = {}
-        for row in self.rows():
-            values |= {key: value for key, value in row.items() if key != "step"}
-        return values
+        """The newest value of every key, in the order of their first appearance."""
+        return dict(self._newest)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
@@ -77,3 +76,6 @@ class History:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the checkpoint was."""
         self._series = {tuple(sorted(set(series["newest"]) - {"step"})): Series(**series) for series in state["series"]}
+        self._newest = {}
+        for row in self.rows():
+            self._newest |= {key: value for key, value in row.items() if key != "step"}

@@ -1,0 +1,195 @@
+"""What is known of a model and of its training so far: what metrics are built from, the same on every process."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from intensive_callbacks.footprint.parameters import count_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from intensive_callbacks.monitor.window import Counts, Window
+    from intensive_callbacks.routing.discovery import MoELayer
+    from intensive_callbacks.routing.sums import RoutingSums
+
+# The facts that a metric's constructor may require, each with what is to be said where it is not known.
+SOURCES = {
+    "num_params": "the parameters could not be counted",
+    "total_params": "the parameters could not be counted",
+    "active_params": "the parameters could not be counted",
+    "num_bytes": "the parameters could not be counted",
+    "num_flops": "no FLOPs of a forward pass were counted; call observe(batch) before each forward pass",
+    "num_joules": "no GPU counts energy here; install the extra 'energy' (NVML) where there is one",
+    "random_baseline": "the accuracy of chance is not known; pass random_baseline=",
+    "num_experts": "there is no router",
+    "small_batch_size": "no gradients of two batch sizes were observed",
+    "large_batch_size": "no gradients of two batch sizes were observed",
+}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Counts and costs of a model, and what its training has shown so far. Nothing changes it: it is replaced.
+
+    Attributes:
+        total_params, active_params, num_bytes: sizes; ``None`` where they could not be counted.
+        num_flops: of one forward pass, per token or example.
+        num_joules: of training, per token or example.
+        random_baseline: the accuracy of chance.
+        small_batch_size, large_batch_size: what gradients were observed of.
+        accuracy: the newest one, NaN before the first or where it could not be used.
+        num_examples: how many examples it stands for, where that is known.
+        seen_examples, seen_tokens: of training, since it began.
+        has_tokens: whether batches have tokens.
+        curve: pairs (training examples seen, accuracy), as long as every example was new.
+        data_is_new: whether no training example has been seen twice so far.
+        num_windows: windows of training that have ended.
+        speed: the newest speed and energy of training, by key.
+        energy: the joules of the newest window and the bits it overwrote, where energy is measured.
+    """
+
+    total_params: float | None = None
+    active_params: float | None = None
+    num_bytes: float | None = None
+    num_flops: float | None = None
+    num_joules: float | None = None
+    random_baseline: float | None = None
+    small_batch_size: float | None = None
+    large_batch_size: float | None = None
+    accuracy: float = math.nan
+    num_examples: int | None = None
+    seen_examples: float = 0
+    seen_tokens: float = 0
+    has_tokens: bool = False
+    curve: tuple[tuple[float, float], ...] = ()
+    data_is_new: bool = False
+    num_windows: int = 0
+    speed: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, float] | None = None
+    _experts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    _spent: Mapping[str, float] = field(default_factory=dict)
+    _spent_since: int = 0
+
+    def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
+        """With the sizes of a model as it is now."""
+        with warnings.catch_warnings():
+            # A model that does not say how many experts a token gets is measured.
+            warnings.filterwarnings("ignore", message=".*does not say how many experts")
+            count = count_parameters(model)
+        experts = {layer.name: (sum(p.numel() for p in layer.expert_parameters()), layer.num_experts) for layer in layers}
+        return replace(
+            self, total_params=count.total, active_params=count.active, num_bytes=count.num_bytes, _experts=experts
+        )
+
+    def uncounted(self) -> ModelFacts:
+        """Without sizes, where those of the model as it is now could not be counted."""
+        return replace(self, total_params=None, active_params=None, num_bytes=None, _experts={})
+
+    def restarted(self, step: int) -> ModelFacts:
+        """Time and energy are counted from this optimizer step on."""
+        return replace(self, _spent={}, _spent_since=step)
+
+    def after(self, window: Window, step: int, *, data_is_new: bool) -> ModelFacts:
+        """What is known once a logging step's reduced window is taken in."""
+        counts = window.counts
+        spent = {
+            name: self._spent.get(name, 0) + getattr(counts, name) for name in ("examples", "tokens", "seconds", "joules")
+        }
+        facts = replace(
+            self,
+            seen_examples=self.seen_examples + counts.examples,
+            seen_tokens=self.seen_tokens + counts.tokens,
+            has_tokens=self.has_tokens or counts.has_tokens > 0,
+            num_flops=counts.flops / counts.positions if counts.flops > 0 else self.num_flops,
+            active_params=self._active_params(window.validation or window.training),
+            data_is_new=data_is_new,
+            _spent=spent,
+        )
+        if window.quality.weight or window.quality.unusable:
+            curve = (*self.curve, (facts.seen_examples, window.quality.accuracy)) if data_is_new else self.curve
+            facts = replace(
+                facts, accuracy=window.quality.accuracy, num_examples=window.quality.num_examples, curve=curve
+            )
+        return facts._with_speed(counts, step) if window.is_due else facts
+
+    def _active_params(self, routing: RoutingSums | None) -> float | None:
+        """The total less the expert parameters that a token leaves alone, by the mean over a window's tokens."""
+        if not routing or self.total_params is None:
+            return self.active_params
+        active = self.total_params
+        for group in routing.groups:
+            states = group.states()
+            tokens = states["num_tokens"].tolist()
+            for place, name in enumerate(group.layers):
+                num_params, num_experts = self._experts.get(name, (0, 1))
+                if tokens[place] > 0:
+                    num_selected = float(states["load"][place, :num_experts].sum()) / tokens[place]
+                    active -= num_params * (1 - num_selected / num_experts)
+        return active
+
+    def _with_speed(self, counts: Counts, step: int) -> ModelFacts:
+        """Speed and energy of the window of training that ends with this step."""
+        per = self.per
+        count, seconds, joules = (self._spent.get(name, 0) for name in (f"{per}s", "seconds", "joules"))
+        num_steps = step - self._spent_since
+        facts = replace(self.restarted(step), speed={}, energy=None, num_windows=self.num_windows + 1)
+        if count == 0 or seconds == 0:
+            return facts
+        speed = {f"cost/{per}s_per_second": count / (seconds / max(counts.processes, 1))}
+        if not joules > 0:
+            return replace(facts, speed=speed)
+        speed[f"cost/joules_per_{per}"] = joules / count
+        energy = {"joules": joules, "bits_erased": counts.bits * num_steps}
+        return replace(facts, speed=speed, num_joules=joules / count, energy=energy)
+
+    @property
+    def per(self) -> Any:
+        """What FLOPs are counted for: ``"token"`` or ``"example"``."""
+        return "token" if self.has_tokens else "example"
+
+    @cached_property
+    def by_argument(self) -> dict[str, float]:
+        """The facts that are known, by the name of the constructor's argument that takes them."""
+        known = {name: getattr(self, name) for name in SOURCES if hasattr(self, name)}
+        known["num_params"] = self.active_params
+        return {name: value for name, value in known.items() if value is not None}
+
+    def baseline(self) -> dict[str, float]:
+        """What is known before the first optimizer step, by key."""
+        known = {
+            "random_accuracy": self.random_baseline,
+            "total_params": self.total_params,
+            "active_params": self.active_params,
+            "num_bytes": self.num_bytes,
+            f"flops_per_{self.per}": self.num_flops,
+        }
+        return {f"baseline/{name}": float(value) for name, value in known.items() if value is not None}
+
+    def row(self) -> dict[str, Any]:
+        """The figures of this model in the final table."""
+        names = ("total_params", "active_params", "num_bytes", "num_flops", "random_baseline", "accuracy", "num_examples")
+        return {**{name: getattr(self, name) for name in names}, "num_tokens": self.seen_tokens or None, "per": self.per}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on: plain numbers and lists."""
+        saved = {name: value for name, value in asdict(self).items() if name in SAVED}
+        return {**saved, "curve": [list(pair) for pair in self.curve]}
+
+    def restored(self, state: Mapping[str, Any]) -> ModelFacts:
+        """With what a checkpoint saved; what it does not have begins anew, what is not known is ignored."""
+        known = {name: value for name, value in state.items() if name in SAVED}
+        if "curve" in known:
+            known["curve"] = tuple((float(size), float(accuracy)) for size, accuracy in known["curve"])
+        if known.get("random_baseline") is None:
+            known.pop("random_baseline", None)
+        return replace(self, **known)
+
+
+SAVED = ("random_baseline", "accuracy", "num_examples", "seen_examples", "seen_tokens", "has_tokens", "curve")

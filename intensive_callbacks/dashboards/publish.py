@@ -11,7 +11,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from intensive_callbacks.dashboards.files import load
+from intensive_callbacks.dashboards.templates import load
 from intensive_callbacks.dashboards.presets import PRESETS, preset_name
 from intensive_callbacks.dashboards.workspace import VIEW_NAME, filled
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intensive_callbacks.dashboards.files import load
+from intensive_callbacks.dashboards.templates import load
 from intensive_callbacks.dashboards.presets import PRESETS
 from intensive_callbacks.dashboards.tables import overview_table
 

@@ -42,12 +42,8 @@ _AMOUNTS = {
 }
 
 PRESETS = {
-    "overview": Preset(
-        "Intensive overview", "intensive_overview_table", _same("run", "metric", "step", "value")
-    ),
-    "heatmap": Preset(
-        "Router heatmap", "routing_heatmap_table", _same("run", "step", "layer", "expert", "load")
-    ),
+    "overview": Preset("Intensive overview", "intensive_overview_table", _same("run", "metric", "step", "value")),
+    "heatmap": Preset("Router heatmap", "routing_heatmap_table", _same("run", "step", "layer", "expert", "load")),
     "frontier": Preset("Efficiency frontier", "final_benchmark", {**_ROW, **_AMOUNTS}),
     "benchmark": Preset("Benchmark table", "final_benchmark", {**_ROW, "best": "best in"}),
 }

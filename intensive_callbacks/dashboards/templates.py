@@ -22,7 +22,7 @@ def load(name: str) -> dict[str, Any]:
     """The dashboard of this name, from the installed package or from the repository, with its placeholders filled.
 
     Raises:
-        KeyError: if there is no such file, the message lists those there are; or if a placeholder is unknown.
+        KeyError: if there is no such file, or an unknown placeholder in it; the message lists those there are.
 
     Example:
         >>> load("overview")["data"]
@@ -47,13 +47,19 @@ def _path(name: str) -> Path:
 def _fill(node: Any, rows: dict[str, list[dict[str, Any]]]) -> Any:
     if isinstance(node, dict):
         if _is_placeholder(node.get("name")):
-            return {"values": rows[node["name"]]}
+            return {"values": _rows(node["name"], rows)}
         return {key: _fill(value, rows) for key, value in node.items()}
     if isinstance(node, list):
         if node and _is_placeholder(node[0]):
-            return [row["column"] for row in rows[node[0]]]
+            return [row["column"] for row in _rows(node[0], rows)]
         return [_fill(item, rows) for item in node]
     return node
+
+
+def _rows(placeholder: str, rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    if placeholder not in rows:
+        raise KeyError(f"unknown placeholder {placeholder!r} in a dashboard; there are {', '.join(rows)}")
+    return rows[placeholder]
 
 
 def _is_placeholder(node: Any) -> bool:

@@ -110,7 +110,10 @@ def _add_lines(spec: dict[str, Any]) -> None:
     """Add the line chart of each card that has none to the card's section; an unknown section is added at the end."""
     sections = {section["name"]: section for section in _sections(spec)}
     drawn = {
-        key for section in sections.values() for panel in section["panels"] for key in panel["config"].get("metrics", ())
+        key
+        for section in sections.values()
+        for panel in section["panels"]
+        for key in panel["config"].get("metrics", ())
     }
     for card in cards.CARDS:
         if card.section not in sections:

@@ -75,7 +75,7 @@ def test_an_unknown_placeholder_raises(tmp_path, monkeypatch):
     (tmp_path / "_dashboards").mkdir()
     (tmp_path / "_dashboards" / "chart.json").write_text('{"data": {"name": "@colums"}}')
     monkeypatch.setattr(templates, "_PACKAGE", tmp_path)
-    with pytest.raises(KeyError, match="'@colums'.*there are @cards, @columns"):
+    with pytest.raises(KeyError, match=r"'@colums'.*there are @cards, @columns"):
         load("chart")
 
 

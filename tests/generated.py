@@ -1,4 +1,4 @@
-"""Every file that is made from the code: ``make generate`` writes them, a test checks that they are current."""
+"""Every generated file: ``make generate`` writes them, a test checks that they are current."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEED_VISION = (
 
 
 def between(text: str, name: str, content: str) -> str:
-    """The text with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
+    """The text with the part between ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
     pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"the text has no section {name}")
@@ -31,7 +31,7 @@ def between(text: str, name: str, content: str) -> str:
 
 
 def readme() -> str:
-    """The README with the quickstart and the table of keys as they are."""
+    """The README with the current quickstart and table of keys."""
     text = (ROOT / "README.md").read_text()
     quickstart = (ROOT / "examples/00_quickstart.py").read_text()
     text = between(text, "quickstart", f"```python\n{quickstart}```")
@@ -39,12 +39,12 @@ def readme() -> str:
 
 
 def metrics_page() -> str:
-    """The metrics' page with the table of their cards."""
+    """The page of the metrics with the table of their cards."""
     return between((ROOT / METRICS_PAGE).read_text(), "cards", metrics_table())
 
 
 def benchmark_page() -> str:
-    """The page of the benchmark with its leaderboards as they are computed."""
+    """The page of the benchmark with its computed leaderboards."""
     text = (ROOT / BENCHMARK_PAGE).read_text()
     language = [row for row in load_baselines("language") if row.featured or "leaderboard of the test" in row.protocol]
     vision = [row for row in load_baselines("vision") if row.model in SEED_VISION]

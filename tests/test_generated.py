@@ -6,9 +6,9 @@ FILES = generated()
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_the_file_is_what_the_code_generates(path):
+def test_the_generated_file_is_current(path):
     assert (ROOT / path).read_text() == FILES[path], "run `make generate`"
 
 
-def test_the_quickstart_fits_on_a_screen_or_two():
+def test_the_quickstart_has_at_most_80_lines():
     assert len((ROOT / "examples/00_quickstart.py").read_text().splitlines()) <= 80

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Draw offline runs without W&B, or publish the dashboard to it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Draw offline runs without W&B, or publish charts and workspace view to W&B.", no_args_is_help=True
+)
 
 
 @app.command("render")
@@ -17,7 +19,7 @@ def render_command(
     png: Annotated[bool, typer.Option("--png", help="Also a PNG per chart, beside the page.")] = False,
     svg: Annotated[bool, typer.Option("--svg", help="Also an SVG per chart, beside the page.")] = False,
 ) -> None:
-    """One self-contained page with the charts of one or several offline runs."""
+    """Write one self-contained page with the charts of one or several offline runs."""
     from intensive_callbacks.dashboards.comparison import charts_of
     from intensive_callbacks.dashboards.render import page, write
     from intensive_callbacks.dashboards.runs import read_run
@@ -48,8 +50,10 @@ def render_command(
 def publish_command(
     entity: Annotated[str, typer.Option(help="The W&B user or team.")],
     project: Annotated[str, typer.Option(help="The W&B project.")],
-    prefix: Annotated[str, typer.Option(help="The prefix of the run's keys, as WandbLogger(prefix=…) has it.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be published.")] = False,
+    prefix: Annotated[str, typer.Option(help="The prefix of the logged keys, as in WandbLogger(prefix=…).")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be published, and publish nothing.")
+    ] = False,
 ) -> None:
     """Create or update the chart presets and the saved workspace view."""
     from intensive_callbacks.dashboards.publish import PublishError, publish, published_names

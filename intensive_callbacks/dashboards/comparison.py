@@ -19,7 +19,7 @@ _OWN = "this run"
 
 
 def charts_of(runs: Sequence[RunRecord]) -> list[Chart]:
-    """The charts that the runs have data for: overview, heatmap, frontier and benchmark table."""
+    """The charts for which the runs have data: overview, heatmap, frontier and benchmark table."""
     names = _names(runs)
     share = max(_ROWS_OF_A_PAGE // len(runs), 1)
     overview = [
@@ -37,17 +37,17 @@ def charts_of(runs: Sequence[RunRecord]) -> list[Chart]:
 
 
 def _names(runs: Sequence[RunRecord]) -> list[str]:
-    """The runs' names, numbered where two bear the same."""
-    times, seen = Counter(run.name for run in runs), Counter[str]()
+    """The runs' names, numbered where several runs have the same."""
+    total, seen = Counter(run.name for run in runs), Counter[str]()
     names = []
     for run in runs:
         seen[run.name] += 1
-        names.append(f"{run.name} #{seen[run.name]}" if times[run.name] > 1 else run.name)
+        names.append(f"{run.name} #{seen[run.name]}" if total[run.name] > 1 else run.name)
     return names
 
 
 def _benchmark(runs: Sequence[RunRecord], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The final tables below each other; published rows once, each run's own row with the run's name."""
+    """The rows of all final tables: each published row once, each run's own row with the run's name."""
     own, published = [], {}
     for run, name in zip(runs, names, strict=True):
         for row in run.tables.get(PRESETS["benchmark"].table, []):

@@ -1,4 +1,4 @@
-"""Charts and workspace view sent to W&B: created or updated, never doubled."""
+"""Charts and workspace view published to W&B: created or updated, never duplicated."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from intensive_callbacks.dashboards.files import load
 from intensive_callbacks.dashboards.presets import PRESETS, preset_name
+from intensive_callbacks.dashboards.templates import load
 from intensive_callbacks.dashboards.workspace import VIEW_NAME, filled
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ mutation SaveView($id: ID, $entity: String, $project: String, $name: String, $di
 
 
 class PublishError(RuntimeError):
-    """The dashboard could not be published; the message says why, in one line."""
+    """The dashboard could not be published; the message gives the reason in one line."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Published:
     """What is now in W&B.
 
     Attributes:
-        presets: each chart's preset as ``entity/name``, by our name for it.
-        charts: whether each preset was created just now, by ``entity/name``.
-        url: where the view is looked at.
+        presets: each chart's preset as ``entity/name``, by the chart's name.
+        charts: whether each preset, by ``entity/name``, was created by this call.
+        url: the view's address.
     """
 
     presets: dict[str, str]
@@ -56,14 +56,14 @@ class Published:
 
 
 def publish(entity: str, project: str, prefix: str = "") -> Published:
-    """Publish the chart presets, and the view that places them, to a W&B project.
+    """Publish the chart presets, and the view that shows them, to a W&B project.
 
-    A preset is never changed in W&B, so that a new version of one gets a new name; a view of the same name is updated.
+    W&B never changes a preset, so a new version of one gets a new name. A view of the same name is updated.
 
     Args:
         entity: the user or team.
         project: the project, which must exist for the view.
-        prefix: the prefix that the run's logger puts before its keys.
+        prefix: the prefix that the run's logger adds to its keys.
 
     Raises:
         PublishError: without an API key, permission, project or network.
@@ -85,12 +85,12 @@ def _connect() -> Api:
 
     try:
         return wandb.Api(timeout=_SECONDS)
-    except Exception as error:  # noqa: BLE001  # wandb raises its own kinds, its service's and its transport's
+    except Exception as error:  # noqa: BLE001  # wandb raises its own errors, its service's and its transport's
         raise PublishError(f"no connection to W&B: {_line(error)}") from None
 
 
 def _create(api: Api, entity: str, name: str) -> bool:
-    """Create a preset; ``False`` if it is there already, which its name's hash of the content makes success."""
+    """Create a preset; ``False`` if it exists already, which is success: its name contains a hash of its content."""
     try:
         api.create_custom_chart(
             entity=entity,
@@ -115,7 +115,7 @@ def _save_view(api: Api, entity: str, project: str, spec: dict[str, Any]) -> str
     where = {"entity": entity, "project": project}
     found = _ask(api, _FIND_VIEWS, where).get("project")
     if found is None:
-        raise PublishError(f"no project {entity}/{project} that this key may see: log a run there first")
+        raise PublishError(f"no project {entity}/{project} is visible to this API key: log a run there first")
     views = [edge["node"] for edge in found["allViews"]["edges"]]
     old = next((view for view in views if view["displayName"] == VIEW_NAME), None)
     digest = hashlib.sha256(f"{entity}/{project}".encode()).hexdigest()[:11]
@@ -127,7 +127,7 @@ def _save_view(api: Api, entity: str, project: str, spec: dict[str, Any]) -> str
 
 
 def _ask(api: Api, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """One GraphQL request; wandb has a public call for presets, but none for views."""
+    """Send one GraphQL request; wandb has a public function for presets, but none for views."""
     credentials = base64.b64encode(f"api:{api.api_key}".encode()).decode()
     request = urllib.request.Request(  # noqa: S310  # the address is the user's own setting
         f"{api.settings['base_url']}/graphql",
@@ -138,7 +138,7 @@ def _ask(api: Api, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310  # as above
             answer = json.load(response)
     except (OSError, ValueError) as error:
-        raise PublishError(f"W&B did not take the workspace view: {_line(error)}") from None
+        raise PublishError(f"W&B did not accept the workspace view: {_line(error)}") from None
     if answer.get("errors"):
         raise PublishError(f"W&B refused the workspace view: {answer['errors'][0].get('message', 'no reason given')}")
     data: dict[str, Any] = answer["data"]

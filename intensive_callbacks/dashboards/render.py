@@ -1,4 +1,4 @@
-"""Charts without W&B: PNG and SVG, and one page of HTML that fetches nothing."""
+"""Charts without W&B: PNG, SVG, and one HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intensive_callbacks.dashboards.files import load
 from intensive_callbacks.dashboards.presets import PRESETS
 from intensive_callbacks.dashboards.tables import overview_table
+from intensive_callbacks.dashboards.templates import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ class Chart:
 
 
 def overview_height(rows: Sequence[Mapping[str, Any]]) -> int:
-    """A height at which every metric's label has a line of its own."""
+    """A height that gives every metric's label a line of its own."""
     return max(_HEIGHT, 130 + 14 * len({row["metric"] for row in rows}))
 
 
@@ -94,14 +94,14 @@ def render(
 
 
 def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
-    """One HTML page with the charts, their data and all code they need within it.
+    """One self-contained HTML page with the charts, their data and all code they need.
 
-    The browser itself is told to fetch nothing, and no text of a run becomes markup or script.
+    A content security policy forbids every request, and no text of a run becomes markup or script.
     """
     import vl_convert
 
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    # The library in the page is vl-convert's newest, on the version of Vega that it also bundles.
+    # The page bundles vl-convert's newest Vega-Lite, which fits the version of Vega that it bundles.
     specs = [{**chart.spec("container"), "$schema": _PAGE_SCHEMA} for chart in charts]
     parts = {
         "title": html.escape(title),
@@ -114,7 +114,7 @@ def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
 
 
 def write(chart: Chart, path: Path, title: str) -> Path:
-    """Draw a chart into a file of the format that its suffix says."""
+    """Draw a chart into a file; the suffix is the format."""
     import vl_convert
 
     if path.suffix == ".html":
@@ -127,7 +127,7 @@ def write(chart: Chart, path: Path, title: str) -> Path:
 
 
 def _fill(node: Any, fields: Mapping[str, str], strings: Mapping[str, str]) -> Any:
-    """Put columns and strings in, as W&B's front end does."""
+    """Fill in columns and strings, as W&B's front end does."""
     if isinstance(node, dict):
         return {key: _fill(value, fields, strings) for key, value in node.items()}
     if isinstance(node, list):

@@ -1,7 +1,7 @@
-"""Offline W&B runs read back: history, tables and name, as far as the file goes.
+"""Offline W&B runs read from disk: history, tables and name.
 
-The file is read by wandb's own ``wandb leet inspect``, which steps over damaged stretches and an unfinished end, and
-says so.
+The file is read by wandb's own ``wandb leet inspect``, which skips damaged parts and an incomplete end, and reports
+them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intensive_callbacks import cards
+
 _STEPS = ("trainer/global_step", "_step")
-_OURS = ("intensive/", "routing/")
+_OURS = ("intensive/", "routing/", "routing_by_layer/")
 
 
 @dataclass
@@ -23,10 +25,10 @@ class RunRecord:
     """What an offline run holds.
 
     Attributes:
-        name: the name it was given, or else its folder's.
-        rows: its history: ``step`` and the finite values of our keys.
-        tables: the last version of each table, by key, as rows by column.
-        notes: what could not be read, in words.
+        name: its display name, else its id, else its folder's name.
+        rows: its history: ``step`` and the values of our keys and of registered cards.
+        tables: the last version of each table, by key; each row maps columns to values.
+        notes: what could not be read, as sentences.
     """
 
     name: str
@@ -39,22 +41,22 @@ def read_run(folder: str | Path) -> RunRecord:
     """Read an offline run: its folder, or the ``.wandb`` file in it.
 
     Raises:
-        FileNotFoundError: if there is no ``.wandb`` file; the message says where it was looked for.
+        FileNotFoundError: if there is no ``.wandb`` file; the message names the folder.
     """
     path = _file(Path(folder))
     record = RunRecord(name=path.parent.name)
     paths: dict[str, str] = {}
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", str(path), "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, encoding="utf-8") as reader:  # noqa: S603  # our own interpreter
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as reader:  # noqa: S603  # our own interpreter
             for line in reader.stdout or ():
-                _take(json.loads(line), record, paths)
-        said.seek(0)
-        record.notes += [f"{record.name}: {line.rpartition('inspect: ')[2].strip()}" for line in said]
+                _add_entry(json.loads(line), record, paths)
+        errors.seek(0)
+        record.notes += [f"{record.name}: {line.rpartition('inspect: ')[2].strip()}" for line in errors]
     for key, table in paths.items():
         _read_table(path.parent / "files" / table, key, record)
     if not record.rows:
-        record.notes.append(f"{record.name}: no values of ours were found")
+        record.notes.append(f"{record.name}: no values of intensive_callbacks were found")
     return record
 
 
@@ -67,16 +69,20 @@ def _file(path: Path) -> Path:
     return files[0]
 
 
-def _take(entry: dict[str, Any], record: RunRecord, paths: dict[str, str]) -> None:
+def _add_entry(entry: dict[str, Any], record: RunRecord, paths: dict[str, str]) -> None:
     if entry["type"] == "run":
         record.name = entry["run"].get("display_name") or entry["run"].get("run_id") or record.name
     elif entry["type"] == "history":
         item = entry["history"].get("item", {})
-        values = {key: value for key, value in item.items() if key.startswith(_OURS) and isinstance(value, int | float)}
+        values = {key: value for key, value in item.items() if _is_ours(key) and isinstance(value, int | float)}
         step = next((item[key] for key in _STEPS if key in item), None)
         if values and step is not None:
             record.rows.append({"step": step, **values})
         paths.update({key.removesuffix(".path"): item[key] for key in item if key.endswith(".path")})
+
+
+def _is_ours(key: str) -> bool:
+    return key.startswith(_OURS) or cards.registered_class(key) is not None
 
 
 def _read_table(path: Path, key: str, record: RunRecord) -> None:

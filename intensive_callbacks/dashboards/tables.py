@@ -1,18 +1,21 @@
-"""The long tables that overview and heatmap draw, small enough to be drawn."""
+"""The long tables that overview and heatmap draw, decimated to what a chart can show."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
 MAX_ROWS = 2000
 MAX_HEATMAP_ROWS = 10_000  # W&B draws no more rows than this
 _NOT_DRAWN = ("baseline/", "cost/")
 
 Point = tuple[float, float]
+Loads = Mapping[str, Sequence[float]]
+Snapshot = Mapping[str, Any] | tuple[int, Loads]
 
 
 def overview_table(
@@ -20,7 +23,7 @@ def overview_table(
 ) -> list[dict[str, Any]]:
     """The overview's long table: one row per run, metric and step, in all at most ``max_rows``.
 
-    Values that are not finite are dropped, and so are what a model costs, ``baseline/`` and ``cost/``.
+    Values that are not finite are dropped, and so are the costs of a model, ``baseline/`` and ``cost/``.
 
     Args:
         rows: a run's history; each row has a ``step`` and the values logged there, by key.
@@ -44,7 +47,7 @@ def overview_table(
 
 
 def decimate(points: Sequence[Point], limit: int) -> Sequence[Point]:
-    """At most ``limit`` of the points: the first, the last, and each stretch's lowest and highest, so that spikes stay.
+    """At most ``limit`` of the points, spikes included: first, last, and the lowest and highest of each interval.
 
     Args:
         points: a series in the order of its steps, as (step, value).
@@ -56,42 +59,44 @@ def decimate(points: Sequence[Point], limit: int) -> Sequence[Point]:
     """
     if len(points) <= limit:
         return points
-    stretches = (limit - 2) // 2
-    if stretches < 1:
+    intervals = (limit - 2) // 2
+    if intervals < 1:
         return points[-1:] if limit == 1 else [points[0], points[-1]]
     kept = {0, len(points) - 1}
     inner = len(points) - 2
-    for number in range(stretches):
-        stretch = range(1 + inner * number // stretches, 1 + inner * (number + 1) // stretches)
-        kept.add(min(stretch, key=lambda index: points[index][1]))
-        kept.add(max(stretch, key=lambda index: points[index][1]))
+    for number in range(intervals):
+        interval = range(1 + inner * number // intervals, 1 + inner * (number + 1) // intervals)
+        kept.add(min(interval, key=lambda index: points[index][1]))
+        kept.add(max(interval, key=lambda index: points[index][1]))
     return [points[index] for index in sorted(kept)]
 
 
 def heatmap_table(
-    snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], run: str = "run", max_rows: int = MAX_HEATMAP_ROWS
+    snapshots: Sequence[Snapshot], run: str = "run", max_rows: int = MAX_HEATMAP_ROWS
 ) -> list[dict[str, Any]]:
     """The router heatmap's long table: one row per step, layer and expert, in all at most ``max_rows``.
 
-    Moments are left out first, evenly and never the first or last; a model whose single moment is too large for the
-    table loses layers, evenly.
+    If there are too many rows, snapshots are dropped first, evenly and never the first or last; if a single snapshot
+    is too large, layers are dropped evenly.
 
     Args:
-        snapshots: moments of training as (step, load of each expert by layer's name); counts or shares.
+        snapshots: for each snapshot its ``step`` and its ``loads``, the load of each expert by layer's name, as counts
+            or shares; a tuple of the two is accepted as well.
         run: the run's name.
         max_rows: how many rows the table may have.
 
     Returns:
-        Rows whose ``load`` is relative to an even share: 1 where every expert is used alike, 0 for a dead one. Layers
-        that saw no token are left out.
+        Rows whose ``load`` is relative to an even share: 1 if all experts are used equally, 0 for a dead expert. Layers
+        without tokens are left out.
 
     Example:
-        >>> heatmap_table([(100, {"layer 0": [3, 1]})], run="a")[0]
+        >>> heatmap_table([{"step": 100, "loads": {"layer 0": [3, 1]}}], run="a")[0]
         {'run': 'a', 'step': 100, 'layer': 'layer 0', 'expert': 0, 'load': 1.5}
     """
-    largest = max((sum(map(len, layers.values())) for _, layers in snapshots), default=1)
+    pairs = [(each["step"], each["loads"]) if isinstance(each, Mapping) else each for each in snapshots]
+    largest = max((sum(map(len, layers.values())) for _, layers in pairs), default=1)
     rows = []
-    for step, layers in _evenly(snapshots, max(max_rows // largest, 1)):
+    for step, layers in _evenly(pairs, max(max_rows // largest, 1)):
         widest = max(map(len, layers.values()), default=1)
         for name, loads in _evenly(list(layers.items()), max(max_rows // widest, 1)):
             total = sum(loads)
@@ -104,7 +109,7 @@ def heatmap_table(
 
 
 def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
-    """At most ``limit`` of the items at even distances; the last always, the first if there is room for two."""
+    """At most ``limit`` of the items, evenly spaced; always the last, and the first if the limit is at least two."""
     if len(items) <= limit:
         return list(items)
     if limit == 1:
@@ -113,10 +118,10 @@ def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
 
 
 def overview_is_due(num_logged: int) -> bool:
-    """Whether the overview is logged again, now that this many rows of values have been logged.
+    """Whether the overview is logged again after this many logged rows.
 
-    Every doubling from 16 on: each re-logging writes the whole chart, so that this keeps both the files and the work
-    per step small however long the training is (17 times in a million rows).
+    It is at every doubling from 16 on: each time the whole chart is written, and so both the files and the work per
+    step stay small however long the training is (17 times in a million rows).
 
     Example:
         >>> [num_logged for num_logged in range(100) if overview_is_due(num_logged)]

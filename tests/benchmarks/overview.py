@@ -1,9 +1,9 @@
-"""What the overview costs: per logging step of a short and a long run, and as a page of five long runs.
+"""The cost of the overview: per logging step of a short and a long run, and as a page of five long runs.
 
     python tests/benchmarks/overview.py
 
 Both runs log the same 25 values by the same calls to offline W&B, side by side in one process; the difference between
-them is the length. Chromium is used where it is installed.
+them is the length. Chromium is used if it is installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def values(step):
 
 
 def seconds_per_step(num_steps):
-    """The time that history and overview take of each logging step, the last logging at the end included."""
+    """The time that history and overview take per logging step, including the final one."""
     import wandb
 
     from intensive_callbacks.sinks.wandb import GrowingOverview, log_overview

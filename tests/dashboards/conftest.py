@@ -2,6 +2,9 @@ import os
 import shutil
 
 import pytest
+from torchmetrics import MeanMetric
+
+from intensive_callbacks import cards
 
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
@@ -9,9 +12,29 @@ _FLAGS = (
 )
 
 
+@pytest.fixture
+def registered(monkeypatch):
+    """A third party's card, registered for one test, in a section of its own."""
+    monkeypatch.setattr(cards, "CARDS", cards.CARDS)
+    monkeypatch.setattr(cards, "_REGISTERED", {})
+    card = cards.Card(
+        key="mine/gini",
+        symbol="Gini",
+        meaning="inequality of the load",
+        unit="points",
+        better="lower",
+        size="intensive",
+        source="theirs",
+        section="Ours",
+        fed_by="routing",
+    )
+    cards.register_card(card, MeanMetric)
+    return card
+
+
 @pytest.fixture(scope="session")
 def browser():
-    """A headless Chromium that keeps a log of its console and of each request."""
+    """A headless Chromium that logs its console and each request."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver) and os.environ.get("CI") != "true":
         pytest.skip("no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver")

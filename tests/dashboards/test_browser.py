@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reader sees, clicks and never notices."""
+"""The page in a real browser: what is drawn, clicked and requested."""
 
 import json
 import math
@@ -14,7 +14,7 @@ EVIL = "</script><script>window.evil = 1</script><img src=x onerror='window.evil
 
 
 def record(name="run", num_metrics=5, num_steps=50):
-    """A run with all four charts, whose every string wants to be a script."""
+    """A run with all four charts, each of whose strings contains a script."""
     rows = [
         {"step": t, **{f"routing/m{n:02}": 1.5 + math.sin(n + t / 20) for n in range(num_metrics)}}
         for t in range(num_steps)
@@ -28,7 +28,7 @@ def record(name="run", num_metrics=5, num_steps=50):
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """Opens a page of runs and waits until every chart is drawn."""
+    """A function that opens a page of runs and waits until every chart is drawn."""
 
     def open_page(*records, title="title", notes=()):
         path = tmp_path / "page.html"
@@ -51,7 +51,7 @@ def signal(browser, name, chart=0):
 
 
 def isolated(browser, chart=0):
-    """How many of the lines are not faded."""
+    """The number of lines that are not faded."""
     script = """return window.views.then(views => {
         const lines = [], walk = node => {
             if (node.marktype === "line") lines.push(node.items[0].opacity);
@@ -64,7 +64,7 @@ def isolated(browser, chart=0):
 
 
 def place_of_text(browser, words, chart=0):
-    """Where a text of a chart lies, from the canvas's upper left corner."""
+    """The position of a text in a chart, from the upper left corner of the canvas."""
     script = """const [chart, words] = arguments;
     return window.views.then(views => {
         let place = null;
@@ -91,7 +91,7 @@ def click_text(browser, words):
     ).click().perform()
 
 
-def test_no_console_message_and_no_request_whatever_a_run_is_called(browser, opened):
+def test_names_of_runs_cause_no_script_request_or_message(browser, opened):
     path = opened(record(EVIL), record("other"), title=EVIL, notes=[EVIL])
     assert browser.get_log("browser") == []
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -102,7 +102,7 @@ def test_no_console_message_and_no_request_whatever_a_run_is_called(browser, ope
     assert len(browser.find_elements(By.TAG_NAME, "canvas")) == 4
 
 
-def test_a_clicked_label_isolates_its_metric_and_a_clicked_run_its_lines(browser, opened):
+def test_a_click_isolates_a_labels_metric_or_a_runs_lines(browser, opened):
     opened(record("first run"), record("second run"))
     assert isolated(browser) == 10
     click_text(browser, "routing/m03")
@@ -113,21 +113,21 @@ def test_a_clicked_label_isolates_its_metric_and_a_clicked_run_its_lines(browser
     assert isolated(browser) == 2
 
 
-def test_the_view_can_be_chosen(browser, opened):
+def test_the_view_can_be_selected(browser, opened):
     opened(record())
     choice = Select(browser.find_element(By.CSS_SELECTOR, "select[name=view]"))
-    assert [option.text for option in choice.options] == ["relative", "normalised", "absolute"]
+    assert [option.text for option in choice.options] == ["relative", "normalized", "absolute"]
     choice.select_by_visible_text("absolute")
     assert signal(browser, "view") == "absolute"
     assert browser.get_log("browser") == []
 
 
-def test_notes_of_what_could_not_be_read_are_shown(browser, opened):
+def test_the_page_shows_notes(browser, opened):
     opened(record(), notes=["run: skipped corrupt data"])
     assert browser.find_element(By.CSS_SELECTOR, ".note").text == "run: skipped corrupt data"
 
 
-def test_five_long_runs_make_a_small_page(browser, opened):
+def test_the_page_of_five_long_runs_is_below_5_mb(browser, opened):
     path = opened(*(record(f"run {n}", num_metrics=25, num_steps=2000) for n in range(5)))
     assert path.stat().st_size < 5e6  # at most 20,000 points however long the runs are
     assert isolated(browser) == 125

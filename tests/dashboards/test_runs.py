@@ -21,7 +21,7 @@ class Table:
 
 @pytest.fixture
 def folder(offline):
-    """A finished offline run with scalars, the three tables and what is not ours."""
+    """A finished offline run with scalars, the three tables and a key that is not ours."""
     run = wandb.init(project="p", name="tiny")
     history = [{"step": 50 * t, "intensive/p3_score": 1.0 + t} for t in range(300)]
     for row in history:
@@ -43,7 +43,7 @@ def file_of(folder):
     return path
 
 
-def test_a_run_is_read_back_as_it_was_logged(folder):
+def test_a_run_is_read_as_it_was_logged(folder):
     run = read_run(folder)
     assert run.name == "tiny"
     assert run.rows == [{"step": 50 * t, "intensive/p3_score": 1.0 + t} for t in range(300)]
@@ -53,7 +53,19 @@ def test_a_run_is_read_back_as_it_was_logged(folder):
     assert [chart.name for chart in charts_of([run])] == ["overview", "heatmap", "frontier", "benchmark"]
 
 
-def test_half_a_file_gives_its_half_and_says_so(folder):
+@pytest.mark.parametrize(
+    "key", ["intensive/config_entropy_worst", "routing_by_layer/margin/h.0", "routing/margin/h.0", "mine/gini"]
+)
+def test_our_keys_and_registered_ones_are_read(key, offline, registered):
+    run = wandb.init(project="p")
+    run.log({key: 0.5, "mine/other": 1.0, "cost/tokens_per_second": 9.0, "trainer/global_step": 7})
+    folder = run.settings.sync_dir
+    run.finish()
+    wandb.teardown()
+    assert read_run(folder).rows == [{"step": 7, key: 0.5}]
+
+
+def test_half_a_file_gives_half_the_rows_and_a_note(folder):
     path = file_of(folder)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     run = read_run(path)
@@ -62,7 +74,7 @@ def test_half_a_file_gives_its_half_and_says_so(folder):
     assert any("incomplete" in note for note in run.notes)
 
 
-def test_a_damaged_stretch_is_left_out_and_said(folder):
+def test_a_damaged_part_is_skipped_with_a_note(folder):
     path = file_of(folder)
     content = bytearray(path.read_bytes())
     content[20_000:20_200] = b"\xff" * 200
@@ -72,7 +84,7 @@ def test_a_damaged_stretch_is_left_out_and_said(folder):
     assert any("corrupt" in note for note in run.notes)
 
 
-def test_a_damaged_table_is_said_and_the_rest_is_drawn(folder):
+def test_a_damaged_table_gives_a_note_and_the_rest_is_drawn(folder):
     (table,) = (file_of(folder).parent / "files/media/table").glob("final_benchmark*")
     table.write_text('{"columns": ["model"', encoding="utf-8")
     run = read_run(folder)
@@ -80,7 +92,7 @@ def test_a_damaged_table_is_said_and_the_rest_is_drawn(folder):
     assert [chart.name for chart in charts_of([run])] == ["overview", "heatmap"]
 
 
-def test_an_empty_file_and_noise_hold_nothing_and_end_in_words(tmp_path):
+def test_an_empty_file_and_noise_give_no_rows_and_a_note(tmp_path):
     for name, content in (("a.wandb", b""), ("b.wandb", bytes(range(256)) * 40)):
         path = tmp_path / name
         path.write_bytes(content)
@@ -89,7 +101,7 @@ def test_an_empty_file_and_noise_hold_nothing_and_end_in_words(tmp_path):
         assert run.notes
 
 
-def test_several_runs_share_a_page_each_under_its_own_name(folder):
+def test_runs_of_the_same_name_are_numbered(folder):
     run = read_run(folder)
     charts = {chart.name: chart for chart in charts_of([run, run])}
     assert {row["run"] for row in charts["overview"].rows} == {"tiny #1", "tiny #2"}
@@ -97,7 +109,7 @@ def test_several_runs_share_a_page_each_under_its_own_name(folder):
     assert models == ["tiny (tiny #1)", "tiny (tiny #2)", "large"]
 
 
-def test_the_command_writes_page_and_pictures(folder, tmp_path):
+def test_the_command_writes_page_and_images(folder, tmp_path):
     out = tmp_path / "new" / "page.html"
     result = CliRunner().invoke(app, ["render", str(folder), "--out", str(out), "--png", "--svg"])
     assert result.exit_code == 0, result.output
@@ -108,7 +120,7 @@ def test_the_command_writes_page_and_pictures(folder, tmp_path):
     assert "<title>tiny</title>" in out.read_text(encoding="utf-8")
 
 
-def test_a_folder_without_a_run_is_said_in_one_line(tmp_path):
+def test_a_folder_without_a_run_is_a_one_line_error(tmp_path):
     result = CliRunner().invoke(app, ["render", str(tmp_path)])
     assert result.exit_code == 1
     assert "no .wandb file in" in result.output

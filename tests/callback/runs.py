@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytorch_lightning as pl
 import torch
 from torch.nn.modules import module as modules
@@ -44,7 +46,8 @@ def fit(*callbacks, model=None, batch_size=32, num_train=320, num_val=96, seed=7
     """A fit on the CPU with nothing to look at; returns the trainer."""
     pl.seed_everything(seed, verbose=False)
     model = DigitsClassifier() if model is None else model
-    defaults = {"max_epochs": 2, "logger": False, "enable_checkpointing": False, "deterministic": True}
+    root = tempfile.mkdtemp()
+    defaults = {"default_root_dir": root, "max_epochs": 2, "logger": False, "enable_checkpointing": False, "deterministic": True}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
     trainer = pl.Trainer(callbacks=list(callbacks), **{**quiet, **defaults, **settings})
     try:

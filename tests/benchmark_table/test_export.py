@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from benchmark.rows import DENSE, MOE, OURS
+from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
 
 HOSTILE = '=HYPERLINK("http://x","y")'

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmark.rows import MOE, OURS
+from benchmark_table.rows import MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
 from intensive_callbacks.benchmark.runs import load_run, row_of_table
 from intensive_callbacks.sinks.wandb import log_table

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmark.rows import DENSE, MOE
-from benchmark.test_harness import RESULTS
+from benchmark_table.rows import DENSE, MOE
+from benchmark_table.test_harness import RESULTS
 from intensive_callbacks import BenchmarkTable, load_baselines
 from intensive_callbacks.benchmark.harness import load_harness_results
 from intensive_callbacks.benchmark.runs import row_of_table

@@ -4,7 +4,7 @@ import math
 import pytest
 from scipy.stats import spearmanr
 
-from benchmark.rows import DENSE, MOE, OURS
+from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 

@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark.rows import DENSE, MOE, OURS
-from benchmark.test_harness import ANSWERS, write
+from benchmark_table.rows import DENSE, MOE, OURS
+from benchmark_table.test_harness import ANSWERS, write
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.cli import leaderboard
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmark.rows import DENSE, MOE, OURS
+from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.row import BenchmarkRow
 

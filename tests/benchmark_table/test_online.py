@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import loopback
-from benchmark.rows import OURS
+from benchmark_table.rows import OURS
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.runs import row_of_table
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmark.rows import DENSE, MOE
+from benchmark_table.rows import DENSE, MOE
 from intensive_callbacks.benchmark.compare import compare, mcnemar
 
 

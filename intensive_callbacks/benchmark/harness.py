@@ -130,7 +130,7 @@ def _row(file: Path, results: dict[str, Any], task: str, given: dict[str, float 
         return BenchmarkRow(
             model=_model(results) or file.parent.name,
             task=task,
-            protocol=f"lm-evaluation-harness, {_shots(results, leaves)}, {metric.partition(',')[0]}",
+            protocol=f"lm-evaluation-harness, {_shots(results, leaves)}, {_scored_by(metric)}",
             source=f"lm-evaluation-harness {results.get('lm_eval_version', '')} {file.name}".replace("  ", " "),
             accuracy=_number(results["results"][task][metric]),
             num_examples=_num_examples(results, leaves),
@@ -171,6 +171,12 @@ def _shots(results: dict[str, Any], leaves: list[str]) -> str:
     given = [_section(results, "n-shot").get(leaf) for leaf in leaves]
     shots = {shot for shot in given if isinstance(shot, int)}
     return f"{shots.pop()}-shot" if len(shots) == 1 else "shots vary" if shots else "shots not given"
+
+
+def _scored_by(metric: str) -> str:
+    """The metric, and the filter of the answers where there is one: scores of different filters are not comparable."""
+    name, _, answers = metric.partition(",")
+    return name if answers in ("", "none") else f"{name}, {answers}"
 
 
 def _num_bytes(results: dict[str, Any], total_params: float | None) -> float | None:

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
+from intensive_callbacks.benchmark.records import row_of_text
 
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t1", "\uff1dHYPERLINK(1)", "\uff0b1", "\uff0d1", "\uff20SUM(A1)")
 HOSTILE = '=HYPERLINK("http://x","y")'
 
 
@@ -91,6 +93,21 @@ def test_csv_reads_back_and_has_no_formula():
     assert hostile[header.index("source")] == "'\t@SUM(A1)"
     assert float(dense[header.index("MER (points per GB)")]) == pytest.approx(0.9)
     assert dense[header.index("accuracy standard error")] == ""
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formula_in_a_csv_is_inert(text):
+    table = BenchmarkTable([dataclasses.replace(MOE, model=text, measured={text: 1.0})])
+    header, cells = csv.reader(io.StringIO(table.to_csv()))
+    assert cells[0] == f"'{text}"
+    assert f"'{text} measured" in header
+
+
+def test_csv_has_no_escape_for_a_terminal():
+    row = dataclasses.replace(MOE, model="\x1b]0;owned\x07\x1b[31mred", source="a\rb")
+    header, cells = csv.reader(io.StringIO(BenchmarkTable([row]).to_csv()))
+    assert not re.search(r"[\x00-\x1f]", "".join(cells))
+    assert row_of_text(cells[header.index("record")], "csv") == row
 
 
 def test_json_has_value_error_reason_and_best(tmp_path):

@@ -1,9 +1,12 @@
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 from benchmark_table.rows import DENSE, MOE, OURS
+from intensive_callbacks import BenchmarkTable, benchmark
 from intensive_callbacks.benchmark.grid import Cell, Column, Grid
 
 GROUP = ("t", "p")
@@ -105,9 +108,20 @@ def test_unknown_column_is_an_error_that_lists_the_columns():
         grid.find("size")
 
 
-def test_cells_hold_base_units():
-    from intensive_callbacks import BenchmarkTable
+ORDER = ("row", "files", "grid", "records", "misnomer", "columns", "layout", "printers", "table")
 
+
+@pytest.mark.parametrize("part", ORDER)
+def test_arrows_from_the_table_down_to_the_grid(part):
+    folder = Path(benchmark.__file__).parent
+    files = [folder / f"{part}.py"] if part != "printers" else list((folder / part).glob("*.py"))
+    imported = {
+        name for file in files for name in re.findall(r"from intensive_callbacks\.benchmark\.(\w+)", file.read_text())
+    }
+    assert imported <= {*ORDER[: ORDER.index(part)], part}
+
+
+def test_cells_hold_base_units():
     grid = BenchmarkTable([MOE, DENSE, OURS]).grid
     (params,) = grid.cells[OURS.group][grid.find("total_params")]
     assert params.value == 2000

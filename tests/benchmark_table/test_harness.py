@@ -62,7 +62,7 @@ def test_each_task_outside_groups_is_a_row(tmp_path):
     assert mmlu.protocol == "lm-evaluation-harness, 5-shot, acc"
     assert (mmlu.num_examples, mmlu.random_baseline) == (8, 0.25)
     assert (mmlu.total_params, mmlu.num_bytes, mmlu.active_params) == (1e6, 2e6, None)
-    assert (gsm8k.protocol, gsm8k.num_examples) == ("lm-evaluation-harness, 8-shot, exact_match", 100)
+    assert (gsm8k.protocol, gsm8k.num_examples) == ("lm-evaluation-harness, 8-shot, exact_match, flexible-extract", 100)
     assert (gsm8k.random_baseline, gsm8k.correct) == (None, None)
     assert gsm8k.accuracy == 0.42  # flexible-extract comes first by name
 

@@ -41,7 +41,7 @@ class Misnomer:
 
     @property
     def is_size_order(self) -> bool:
-        """Whether P3 orders the models nearly as their smallness does."""
+        """Whether P3 orders the models almost as their sizes do, the smallest first."""
         return self.size_correlation >= SIZE_ORDER
 
     def lines(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Compress one model in six ways and see what intelligence density says of each, and what it leaves out.
+"""Compress one model in six ways and see what intelligence density says about each, and what it leaves out.
 
 Trains a classifier of scikit-learn's digits, then measures its fp32, bf16, int8, pruned, distilled and 1-bit variants:
 size on disk, accuracy with its error, latency, density. Takes less than a minute on two cores.
@@ -168,7 +168,7 @@ def num_weights(module: nn.Module) -> int:
 
 
 def measure(name: str, model: nn.Sequential, images: Tensor, labels: Tensor, out: Path) -> BenchmarkRow:
-    """A row of the benchmark: what the variant takes on disk, how often it is right, how long it takes."""
+    """A row of the benchmark: size on disk, accuracy and latency of the variant."""
     file = out / f"{name.replace(' ', '_').replace('%', 'percent')}.safetensors"
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, file)
     right = predict(model, images) == labels

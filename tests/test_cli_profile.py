@@ -53,7 +53,7 @@ def profiled(*args):
     return json.loads(done.stdout)
 
 
-def test_a_factory_of_ones_own(here):
+def test_profile_of_a_factory(here):
     assert profiled("my_models:model") == {
         "model": "Linear",
         "num_bytes": 220,
@@ -72,13 +72,13 @@ def test_a_factory_of_ones_own(here):
     }
 
 
-def test_flops_are_per_example_or_per_token_of_the_factory_s_batch(here):
+def test_flops_are_per_example_or_token_of_the_batch(here):
     image, text = profiled("my_models:image_model")["flops"], profiled("my_models:text_model")["flops"]
     assert (image["per_example"], image["num_examples"]) == (2 * 4 * 3 * 9 * 6 * 6, 2)
     assert (text["per_token"], text["num_tokens"]) == (2 * 6 * 7, 6)
 
 
-def test_a_published_config_file_gives_the_published_figures(tmp_path):
+def test_published_config_gives_published_figures(tmp_path):
     entry = next(entry for entry in PUBLISHED if entry["model"] == "OLMoE-1B-7B")
     config = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], **entry["config_kwargs"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -91,7 +91,7 @@ def test_a_published_config_file_gives_the_published_figures(tmp_path):
     assert costs["flops"]["per_token"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_table_says_each_kind_and_convention():
+def test_profile_table_lists_kinds_and_conventions():
     done = CliRunner(env={"COLUMNS": "140"}).invoke(app, ["profile", "MixtralConfig", "--sequence-length", "16"])
     assert done.exit_code == 0, done.output
     for text in ("MixtralConfig (MixtralForCausalLM)", "46.7 G", "12.88 G", "12.75 G", "12.62 G", "FLOPs per token"):
@@ -108,7 +108,7 @@ def test_the_table_says_each_kind_and_convention():
         ("not_a_config.json", "no config of a model"),
     ],
 )
-def test_what_cannot_be_profiled_is_said_without_a_traceback(here, target, message):
+def test_unprofilable_target_is_an_error_without_traceback(here, target, message):
     (here / "not_a_config.json").write_text("{}")
     done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["profile", target])
     assert done.exit_code == 2
@@ -116,7 +116,7 @@ def test_what_cannot_be_profiled_is_said_without_a_traceback(here, target, messa
     assert "Traceback" not in done.output
 
 
-def test_a_forward_that_fails_leaves_the_other_figures(here):
+def test_failing_forward_leaves_the_other_figures(here):
     done = run("my_models:broken", "--json")
     assert json.loads(done.stdout)["parameters"]["total"] == 55
     assert "FLOPs are not counted: RuntimeError" in done.stderr
@@ -132,7 +132,7 @@ def test_help_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
 
 
-def test_it_never_opens_a_connection():
+def test_profile_never_opens_a_connection():
     code = (
         "import socket, sys\n"
         "def refuse(*_): raise AssertionError('a connection was tried')\n"

@@ -1,4 +1,4 @@
-"""Published models with a source each, read from CSV files; also from a file of one's own."""
+"""Published models, each with its source, read from CSV files; also from a file of your own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from intensive_callbacks.benchmark.files import MAX_BYTES, read_json
+from intensive_callbacks.benchmark.records import RECORD, row_of_record, row_of_text
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
 SHIPPED = Path(__file__).with_name("baselines")
@@ -22,7 +24,6 @@ NUMBERS = (
     "random_baseline",
 )
 KNOWN = {*NEEDED, *NUMBERS, "per", "featured"}
-MAX_BYTES = 50_000_000
 
 
 def load_baselines(which: str | Path) -> list[BenchmarkRow]:
@@ -32,14 +33,15 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
         which: ``"language"``, ``"vision"`` or ``"vision-language"`` for the tables that come with the package, or the
             path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
             they are known total_params, active_params, num_bytes, num_flops, per (token or example), num_examples,
-            num_tokens, random_baseline, featured (yes or no). Other columns are ignored.
+            num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A table that
+            :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.
 
     Returns:
-        One row per line. Metrics are computed from it, never read.
+        One row per line. Metrics are computed from its figures, never read.
 
     Raises:
         FileNotFoundError: if there is no such table or file.
-        ValueError: if the file cannot be read as such; the message names the line and what is wrong with it.
+        ValueError: if the file cannot be used; the message names the line and what is wrong with it.
 
     Example:
         >>> rows = load_baselines("language")
@@ -51,6 +53,8 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
         raise FileNotFoundError(
             f"no baselines {str(which)!r}: give one of {', '.join(shipped())} or the path of a CSV file"
         )
+    if path.suffix == ".json":
+        return rows_of_saved(read_json(path), str(path))
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; a table of baselines has at most {MAX_BYTES:,}")
     try:
@@ -60,12 +64,27 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
 
+def rows_of_saved(table: Any, place: str) -> list[BenchmarkRow]:
+    """The rows of a table that :meth:`BenchmarkTable.to_json` wrote.
+
+    Raises:
+        ValueError: if it is not such a table, or a figure in it cannot be true; the message names ``place``.
+    """
+    try:
+        records = [row[RECORD] for group in table["groups"] for row in group["rows"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{place} is not a benchmark table as to_json writes it") from error
+    return [row_of_record(record, place) for record in records]
+
+
 def shipped() -> list[str]:
     """The tables that come with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.csv"))
 
 
 def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:
+    if RECORD in (lines.fieldnames or ()):
+        return [row_of_text(cells[RECORD], f"{path}, line {lines.line_num}") for cells in lines]
     absent = [name for name in NEEDED if name not in (lines.fieldnames or ())]
     if absent:
         raise ValueError(f"{path} lacks the column {', '.join(absent)}; a table of baselines needs {', '.join(NEEDED)}")
@@ -79,7 +98,7 @@ def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:
             raise ValueError(f"{place}: {error}") from error
         key = (row.model, *row.group)
         if key in seen:
-            raise ValueError(f"{place}: {row.model} on {row.task} ({row.protocol}) stands in line {seen[key]} already")
+            raise ValueError(f"{place}: {row.model} on {row.task} ({row.protocol}) is in line {seen[key]} already")
         seen[key] = lines.line_num
         rows.append(row)
     return rows
@@ -87,7 +106,7 @@ def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:
 
 def _row(cells: dict[str, str | None]) -> BenchmarkRow:
     if None in cells or None in cells.values():
-        raise ValueError("it has not as many cells as there are columns; quote cells that contain commas")
+        raise ValueError("expected as many cells as columns; quote cells that contain commas")
     text = {name: (cells.get(name) or "").strip() for name in KNOWN}
     empty = [name for name in NEEDED if not text[name]]
     if empty:

@@ -30,7 +30,7 @@ def leaderboard(
         typer.Argument(
             metavar="[SOURCE]...",
             help="Folders of W&B runs (or entity/project/run of one online), results.json of lm-evaluation-harness, "
-            "CSV files.",
+            "CSV files, tables saved as CSV or JSON.",
         ),
     ] = None,
     *,
@@ -45,12 +45,12 @@ def leaderboard(
         typer.Option("--compare", help="Compare the first model of each group with the others."),
     ] = False,
 ) -> None:
-    """Models beside each other, within their task and protocol: what each costs, scores and delivers for its cost."""
+    """Compare models within their task and protocol: what each costs, scores, and delivers for its cost."""
     from intensive_callbacks.benchmark.baselines import load_baselines
     from intensive_callbacks.benchmark.table import BenchmarkTable
 
     try:
-        rows = _told_apart([(source, row) for source in sources or [] for row in load_source(source)])
+        rows = _distinct([(source, row) for source in sources or [] for row in load_source(source)])
         table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
         _write(table.featured() if featured else table, output)
         if confidence:
@@ -62,14 +62,19 @@ def leaderboard(
 
 
 def load_source(source: str) -> list[BenchmarkRow]:
-    """The rows of a run, a results file or a CSV file, by what it is."""
-    from intensive_callbacks.benchmark.baselines import load_baselines
+    """The rows of a run, of a results file, or of a table in a CSV or JSON file."""
+    from intensive_callbacks.benchmark.baselines import load_baselines, rows_of_saved
+    from intensive_callbacks.benchmark.files import read_json
     from intensive_callbacks.benchmark.harness import load_harness_results
     from intensive_callbacks.benchmark.runs import load_online_run, load_run
 
     path = Path(source)
     if path.suffix == ".csv":
         return load_baselines(path)
+    if path.suffix == ".json" and path.is_file():
+        content = read_json(path)
+        if isinstance(content, dict) and "convention" in content:
+            return rows_of_saved(content, source)
     if path.suffix == ".json" or (path.is_dir() and any(path.rglob("results*.json"))):
         return load_harness_results(path)
     if not path.exists() and source.count("/") == 2:
@@ -77,8 +82,8 @@ def load_source(source: str) -> list[BenchmarkRow]:
     return [load_run(path)]
 
 
-def _told_apart(sourced: list[tuple[str, BenchmarkRow]]) -> list[BenchmarkRow]:
-    """The rows; those that bear one name in one group also bear that of their source."""
+def _distinct(sourced: list[tuple[str, BenchmarkRow]]) -> list[BenchmarkRow]:
+    """The rows; where several of a group have one name, each also gets the name of its source."""
     counts = Counter((row.model, row.group) for _, row in sourced)
     return [
         replace(row, model=f"{row.model} ({Path(source).name})") if counts[row.model, row.group] > 1 else row
@@ -93,7 +98,7 @@ def _write(table: BenchmarkTable, output: Format) -> None:
         from rich.console import Console
 
         console = Console()
-        # Without a terminal rich takes 80 columns, which would cut the numbers off.
+        # Without a terminal rich assumes 80 columns, which would cut the numbers off.
         (console if console.is_terminal else Console(width=120)).print(table)
         return
     text = {Format.MARKDOWN: table.to_markdown, Format.CSV: table.to_csv, Format.JSON: table.to_json}[output]()
@@ -104,10 +109,10 @@ def _comparisons(rows: list[BenchmarkRow]) -> list[str]:
     groups: dict[tuple[str, str], list[BenchmarkRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
-    said = [_comparison(first, other) for first, *others in groups.values() for other in others]
-    if not said:
+    lines = [_comparison(first, other) for first, *others in groups.values() for other in others]
+    if not lines:
         raise ValueError("--compare needs two models of one task and protocol; name two runs or results files")
-    return said
+    return lines
 
 
 def _comparison(first: BenchmarkRow, second: BenchmarkRow) -> str:

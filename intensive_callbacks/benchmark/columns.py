@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from intensive_callbacks import functional, metrics
-from intensive_callbacks.cards import CARDS, Card, card
+from intensive_callbacks import cards, functional, metrics
+from intensive_callbacks.benchmark.grid import Cell, Column
+from intensive_callbacks.benchmark.row import COSTS
+from intensive_callbacks.cards.units import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,7 +33,6 @@ COMPARABLE = (
 # The reference family behind it was scored there.
 ONLY_ON = {"intensive/capability_density": "MMLU"}
 
-MEASURED = " measured"
 NOT_MEASURED = "not measured here"
 OFF_TASK = "it has a meaning only on"
 
@@ -46,51 +48,18 @@ _FACTS = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value, its standard error where one is known, and why it is missing where it is (NaN)."""
-
-    value: float
-    error: float = math.nan
-    missing: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers.
-
-    Attributes:
-        title: what stands above it.
-        unit: the unit of its numbers.
-        better: the direction in which the best lies.
-        cell: forms its cell of a row.
-        prefixes: for a size in billions, the letters that stand for 1e3, 1e6, 1e9 and 1e12; a score has none.
-    """
-
-    title: str
-    unit: str
-    better: Literal["higher", "lower", "neither"]
-    cell: Callable[[BenchmarkRow], Cell]
-    prefixes: str = ""
-
-
 def amount_columns() -> list[Column]:
     """What every row costs, and its accuracy."""
-    return [
-        _amount("total params", "total_params", "B", "kMBT"),
-        _amount("active params", "active_params", "B", "kMBT"),
-        _amount("weights", "num_bytes", "GB", "kMGT"),
-        _amount("FLOPs", "num_flops", "GFLOP", "kMGT"),
-        Column("accuracy", "fraction", "higher", _accuracy),
-    ]
+    costs = [Column(fact, title, "lower", _cost(fact)) for fact, title in COSTS.items()]
+    return [*costs, Column("accuracy", "accuracy", "higher", _accuracy)]
 
 
-def _amount(title: str, fact: str, unit: str, prefixes: str) -> Column:
+def _cost(fact: str) -> Callable[[BenchmarkRow], Cell]:
     def cell(row: BenchmarkRow) -> Cell:
         value = row.facts[fact]
-        return Cell(math.nan, missing=f"{_FACTS[fact]} not given") if value is None else Cell(value / 1e9)
+        return Cell(math.nan, missing=f"{_FACTS[fact]} not given") if value is None else Cell(value)
 
-    return Column(title, unit, "lower", cell, prefixes)
+    return cell
 
 
 def _accuracy(row: BenchmarkRow) -> Cell:
@@ -105,13 +74,11 @@ def comparable_column(name: str) -> Column:
         KeyError: if there is no such metric.
         ValueError: if the metric needs what only a run can measure.
     """
-    described = card(name)
-    _, needed = _function(described)
+    card = cards.card(name)
+    _, needed = _function(card)
     unknown = needed - _FACTS.keys()
     if unknown:
-        raise ValueError(
-            f"{described.symbol} does not follow from a row's figures: it needs {', '.join(sorted(unknown))}"
-        )
+        raise ValueError(f"{card.symbol} does not follow from a row's figures: it needs {', '.join(sorted(unknown))}")
 
     def cell(row: BenchmarkRow) -> Cell:
         if "accuracy" in needed and math.isnan(row.accuracy):
@@ -123,10 +90,10 @@ def comparable_column(name: str) -> Column:
         accuracy = torch.tensor(row.accuracy, dtype=torch.float64, requires_grad=True)
         value = at_costs(accuracy)
         if value.isnan():
-            return Cell(math.nan, missing=_why_undefined(described))
+            return Cell(math.nan, missing=_why_undefined(card))
         return Cell(value.item(), _error(value, accuracy, row))
 
-    return Column(described.symbol, described.unit, described.better, cell)
+    return Column(card.key, card.symbol, card.better, cell)
 
 
 def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -135,11 +102,11 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     Raises:
         LookupError: if the row lacks a figure that the metric needs; the message says which.
     """
-    described = card(name)
-    task = ONLY_ON.get(described.key, row.task)
+    card = cards.card(name)
+    task = ONLY_ON.get(card.key, row.task)
     if task.casefold() != row.task.casefold():
         raise LookupError(f"{OFF_TASK} {task}")
-    function, needed = _function(described)
+    function, needed = _function(card)
     facts = {fact: value for fact, value in row.facts.items() if fact in needed}
     absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})
     if absent:
@@ -149,22 +116,22 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     return lambda accuracy: function(**{"accuracy": accuracy} if "accuracy" in needed else {}, **facts)
 
 
-def _function(described: Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
-    """The pure function behind a card, and the arguments that it cannot do without."""
-    if described.metric is None:
-        raise ValueError(f"{described.key} is not a metric")
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", described.metric.partition(".")[2]).lower()
+def _function(card: cards.Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
+    """The pure function behind a card, and its required arguments."""
+    if card.metric is None:
+        raise ValueError(f"{card.symbol} ({card.key}) has no function of a row's figures: it can only be measured")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", card.metric.partition(".")[2]).lower()
     function: Callable[..., torch.Tensor] = getattr(functional, name)
     parameters = inspect.signature(function).parameters.values()
     return function, {parameter.name for parameter in parameters if parameter.default is parameter.empty}
 
 
-def _why_undefined(described: Card) -> str:
-    return str(getattr(metrics, str(described.metric).partition(".")[2]).undefined)
+def _why_undefined(card: cards.Card) -> str:
+    return str(getattr(metrics, str(card.metric).partition(".")[2]).undefined)
 
 
 def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> float:
-    """The accuracy's standard error, carried on by the slope of the metric."""
+    """The accuracy's standard error, propagated by the slope of the metric."""
     if row.num_examples is None or not value.requires_grad:
         return math.nan
     (slope,) = torch.autograd.grad(value, accuracy)
@@ -174,26 +141,31 @@ def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> fl
 def measured_columns(rows: Iterable[BenchmarkRow], comparable: Iterable[Column]) -> list[Column]:
     """One column per key that some row measured, in the order of the cards; not those that repeat a comparable one."""
     rows = list(rows)
-    by_title = {column.title: column for column in comparable}
-    keys = dict.fromkeys(key for row in rows for key in row.measured)
-    order = {described.key: place for place, described in enumerate(CARDS)}
-    columns = [_measured(key) for key in sorted(keys, key=lambda key: order.get(key, len(order)))]
-    return [
-        column for column in columns if not _repeats(column, by_title.get(column.title.removesuffix(MEASURED)), rows)
-    ]
+    by_key = {column.key: column for column in comparable}
+    order = {card.key: place for place, card in enumerate(cards.CARDS)}
+    keys = sorted({key: None for row in rows for key in row.measured}, key=lambda key: _place(key, order))
+    columns = [_measured(key) for key in keys]
+    columns = [column for column in columns if not _repeats(column, by_key.get(column.key), rows)]
+    uses = Counter(column.title for column in columns)
+    return [column if uses[column.title] == 1 else replace(column, title=column.key) for column in columns]
+
+
+def _place(key: str, order: dict[str, int]) -> tuple[int, str]:
+    described = describe(key)
+    return (order[described[0].key], described[1]) if described else (len(order), "")
 
 
 def _measured(key: str) -> Column:
-    described = next((candidate for candidate in CARDS if candidate.key == key), None)
-
     def cell(row: BenchmarkRow) -> Cell:
         value = row.measured.get(key, math.nan)
         missing = "" if not math.isnan(value) else "undefined" if key in row.measured else NOT_MEASURED
         return Cell(value, row.measured_errors.get(key, math.nan), missing)
 
+    described = describe(key)
     if described is None:
-        return Column(f"{key}{MEASURED}", "1", "neither", cell)
-    return Column(f"{described.symbol}{MEASURED}", described.unit, described.better, cell)
+        return Column(key, key, "neither", cell, measured=True)
+    card, suffix = described
+    return Column(key, card.symbol + suffix, card.better, cell, measured=True)
 
 
 def _repeats(column: Column, comparable: Column | None, rows: list[BenchmarkRow]) -> bool:

@@ -1,4 +1,4 @@
-"""Whether one model is better configured than another, with confidence: both on the same examples, paired."""
+"""Whether one model is better configured than another: a paired comparison on the same examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far apart two models are in one quantity.
+    """The difference of two models in one quantity.
 
     Attributes:
         quantity: accuracy, or a metric's symbol.
@@ -30,7 +30,7 @@ class Difference:
         second: its value for the second.
         low: the lower end of the 95 % interval of first - second.
         high: the upper end.
-        better: the direction in which the better lies.
+        better: the direction in which the better value lies.
     """
 
     quantity: str
@@ -48,7 +48,7 @@ class Difference:
 
     @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second, ``None`` if the interval does not tell."""
+        """0 if the first model is better, 1 if the second, ``None`` if the interval contains 0."""
         if self.better == "neither" or not (self.low > 0 or self.high < 0):
             return None
         return int((self.low > 0) != (self.better == "higher"))
@@ -56,13 +56,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same examples; printing it tells what can be said.
+    """Two models on the same examples; its text is the verdict.
 
     Attributes:
         models: their names.
-        num_examples: examples both were tested on.
-        only_first: how many of them only the first model answered rightly.
-        only_second: how many only the second did.
+        num_examples: examples that both were tested on.
+        only_first: how many of them only the first model answered correctly.
+        only_second: how many only the second model answered correctly.
         p_value: McNemar's exact test of equal accuracy, two-sided.
         differences: of the accuracy and of each metric, first minus second.
     """
@@ -76,12 +76,12 @@ class Comparison:
 
     def __str__(self) -> str:
         first, second = self.models
-        said = (
+        headline = (
             f"{first} against {second} on the same {self.num_examples:,} examples: "
             f"{self.only_first} only {first} has right, {self.only_second} only {second} "
             f"(McNemar p = {self.p_value:.2g})"
         )
-        return "\n".join([said, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
+        return "\n".join([headline, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
 
 
 def _sentence(difference: Difference, models: tuple[str, str]) -> str:
@@ -107,22 +107,21 @@ def compare(
 ) -> Comparison:
     """Compare two models that answered the same examples.
 
-    The examples are resampled in pairs, so that what is hard for both cancels; each metric is formed anew from each
-    resample, and the interval holds the middle 95 % of its differences. The costs are taken as exact.
+    The examples are resampled in pairs, so that what is hard for both cancels; each metric is computed again from
+    each resample, and the interval is the middle 95 % of its differences. The costs are taken as exact.
 
     Args:
         first: a model with its per-example results (``correct``).
-        second: another, on the same task and examples.
-        metrics: keys or symbols; one is left out where a model lacks its figures or a resample has no value.
-        num_resamples: how many resamples.
-        seed: of the resampling.
+        second: another model on the same task and examples.
+        metrics: keys or symbols; a metric is skipped where a model lacks its figures or a resample is undefined.
+        num_resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Returns:
         The differences with their intervals.
 
     Raises:
-        ValueError: if a model has no per-example results, or the tasks, protocols or examples differ: then nothing can
-            be said with confidence.
+        ValueError: if a model has no per-example results, or the tasks, protocols or examples differ.
 
     Source:
         Efron and Tibshirani, "An Introduction to the Bootstrap" (1993); McNemar (1947), exact binomial form.
@@ -167,22 +166,22 @@ def compare(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test: the two-sided p-value of equal accuracies, from the examples that tell two models apart.
+    """McNemar's exact test: the two-sided p-value of equal accuracies, from the discordant examples.
 
     Example:
         >>> mcnemar(only_first=1, only_second=9)
         0.021484375
     """
-    num_told_apart = only_first + only_second
-    tail = sum(math.comb(num_told_apart, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, float(2 * tail / 2**num_told_apart))
+    num_discordant = only_first + only_second
+    tail = sum(math.comb(num_discordant, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, float(2 * tail / 2**num_discordant))
 
 
 def _paired_counts(first: BenchmarkRow, second: BenchmarkRow) -> tuple[int, int, int, int]:
-    """Examples that both, only the first, only the second and neither answered rightly."""
+    """Examples that both, only the first, only the second, and neither answered correctly."""
     if first.correct is None or second.correct is None:
         lacking = ", ".join(row.model for row in (first, second) if row.correct is None)
-        raise ValueError(f"cannot tell which is better configured: there are no per-example results of {lacking}")
+        raise ValueError(f"cannot compare: there are no per-example results of {lacking}")
     if first.group != second.group:
         raise ValueError(f"cannot compare {first.model} on {first.group} with {second.model} on {second.group}")
     if first.correct.keys() != second.correct.keys() or not first.correct:
@@ -198,7 +197,7 @@ def _paired_counts(first: BenchmarkRow, second: BenchmarkRow) -> tuple[int, int,
 def _resampled(counts: tuple[int, int, int, int], num_resamples: int, seed: int) -> torch.Tensor:
     """Accuracies of both models in resamples of the pairs, ``[2, num_resamples]``.
 
-    Pairs of one kind are alike, so that resampling them is drawing how many of each kind there are.
+    Pairs of one kind are alike, so it is enough to draw how many of each kind there are.
     """
     num_examples = sum(counts)
     shares = np.array(counts) / num_examples

@@ -1,4 +1,4 @@
-"""A row from a transformers config and a number: the parameters are counted, nothing is downloaded."""
+"""A row from a transformers config and an accuracy: the parameters are counted, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 def row_of_config(config: str | Path | PretrainedConfig, **known: Any) -> BenchmarkRow:
-    """The row of a model of which only the config is at hand.
+    """The row of a model of which only the config is available.
 
-    The model is built without memory (on the meta device). Its active parameters have both embeddings in; publishers
-    differ in that, so compare only rows that were counted alike.
+    The model is built on the meta device, without memory. Its active parameters include both embeddings; publishers
+    differ in that, so compare only rows that were counted in the same way.
 
     Args:
         config: a transformers config, or the path of its ``config.json`` or of the folder that holds it.
-        known: the rest of :class:`BenchmarkRow`: model, task, protocol, source, accuracy and what else is known.
+        known: the other fields of :class:`BenchmarkRow`: model, task, protocol, source, accuracy and whatever else is
+            known.
 
     Raises:
         FileNotFoundError: if there is no such file: names of models are not looked up.
-        ValueError: if the config is of no causal language model of the installed transformers, or a figure cannot be
-            true.
+        ValueError: if the config is not one of a causal language model of the installed transformers, or a figure
+            cannot be true.
 
     Example:
         >>> from transformers import MixtralConfig

@@ -1,16 +1,15 @@
-"""Rows from what lm-evaluation-harness writes: ``results.json``, and the samples beside it."""
+"""Rows from the files that lm-evaluation-harness writes: ``results.json``, and the samples beside it."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
+from intensive_callbacks.benchmark.files import parse_json, read_json
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
-MAX_BYTES = 50_000_000
 ACCURACIES = ("acc", "exact_match", "acc_norm")
 _BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
 
@@ -25,16 +24,16 @@ def load_harness_results(
 ) -> list[BenchmarkRow]:
     """One row per task of an lm-evaluation-harness run.
 
-    The harness writes how many parameters a Hugging Face model has and in which format, but not how many of them a
-    token touches: a row stays without active parameters, and without what needs them, unless they are given. Where the
-    run logged its samples (``--log_samples``), the per-example results are read too, for a comparison with confidence.
+    The harness writes the number and format of a Hugging Face model's parameters, but not how many of them a token
+    touches: without ``active_params`` the metrics that need them are undefined. Where the run logged its samples
+    (``--log_samples``), the per-example results are read too, for a paired comparison.
 
     Args:
         path: a ``results*.json``, or the folder with the newest one.
-        tasks: names of tasks or groups; by default those that are part of no group.
+        tasks: names of tasks or groups; by default those that belong to no group.
         active_params: parameters that one token touches; for a dense model all of them.
         num_bytes: resident weights; by default from the number of parameters and their format.
-        random_baseline: the accuracy of chance; by default 1 / number of choices where the task says it.
+        random_baseline: the accuracy of chance; by default 1 / number of choices where the task has them.
 
     Returns:
         One row per task that has an accuracy (``acc``, else ``exact_match``, else ``acc_norm``).
@@ -44,7 +43,7 @@ def load_harness_results(
         ValueError: if it is not a results file, or a figure in it cannot be true; the message says where.
     """
     file = _results_file(Path(path))
-    results = _read_json(file)
+    results = _results(file)
     scores = _mapping(results, "results", file)
     if not scores:
         raise ValueError(f"{file} has no results")
@@ -66,15 +65,10 @@ def _results_file(path: Path) -> Path:
     return files[-1]
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{file} has {file.stat().st_size:,} bytes; a results file has at most {MAX_BYTES:,}")
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+def _results(file: Path) -> dict[str, Any]:
+    results = read_json(file)
     if not isinstance(results, dict):
-        raise ValueError(f"{file} is not a results file: expected an object, got a {type(results).__name__}")
+        raise ValueError(f"{file} is not a results file: expected an object, got {type(results).__name__}")
     return results
 
 
@@ -96,13 +90,13 @@ def _parts(results: dict[str, Any], group: str) -> list[str]:
 
 
 def _roots(results: dict[str, Any], scores: dict[str, dict[str, Any]]) -> list[str]:
-    """The tasks that are part of no group."""
+    """The tasks that belong to no group."""
     parts = {part for group in _section(results, "group_subtasks") for part in _parts(results, group)}
     return [task for task in scores if task not in parts]
 
 
 def _leaves(results: dict[str, Any], task: str) -> list[str]:
-    """The tasks that a group is made of at last; a task without parts is its own."""
+    """The tasks that a group consists of, through all levels; a task without parts is its own."""
     leaves, seen, waiting = [], set(), [task]
     while waiting:
         name = waiting.pop()
@@ -136,7 +130,7 @@ def _row(file: Path, results: dict[str, Any], task: str, given: dict[str, float 
         return BenchmarkRow(
             model=_model(results) or file.parent.name,
             task=task,
-            protocol=f"lm-evaluation-harness, {_shots(results, leaves)}, {metric.partition(',')[0]}",
+            protocol=f"lm-evaluation-harness, {_shots(results, leaves)}, {_scored_by(metric)}",
             source=f"lm-evaluation-harness {results.get('lm_eval_version', '')} {file.name}".replace("  ", " "),
             accuracy=_number(results["results"][task][metric]),
             num_examples=_num_examples(results, leaves),
@@ -148,7 +142,7 @@ def _row(file: Path, results: dict[str, Any], task: str, given: dict[str, float 
 
 
 def _finite(value: Any) -> float:
-    """``value`` as a number; NaN where it is none."""
+    """``value`` as a number; NaN where it is not one."""
     try:
         number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:
@@ -163,7 +157,7 @@ def _number(value: Any) -> float:
 
 
 def _positive(value: Any) -> float | None:
-    """``value`` where it is a number above 0; the harness writes -1 for a size that it does not know."""
+    """``value`` where it is a number above 0; the harness writes -1 for an unknown size."""
     return number if (number := _finite(value)) > 0 else None
 
 
@@ -174,8 +168,15 @@ def _model(results: dict[str, Any]) -> str:
 
 
 def _shots(results: dict[str, Any], leaves: list[str]) -> str:
-    shots = {_section(results, "n-shot").get(leaf) for leaf in leaves} - {None}
-    return f"{shots.pop()}-shot" if len(shots) == 1 else "shots vary" if shots else "shots not said"
+    given = [_section(results, "n-shot").get(leaf) for leaf in leaves]
+    shots = {shot for shot in given if isinstance(shot, int)}
+    return f"{shots.pop()}-shot" if len(shots) == 1 else "shots vary" if shots else "shots not given"
+
+
+def _scored_by(metric: str) -> str:
+    """The metric, and the filter of the answers where there is one: scores of different filters are not comparable."""
+    name, _, answers = metric.partition(",")
+    return name if answers in ("", "none") else f"{name}, {answers}"
 
 
 def _num_bytes(results: dict[str, Any], total_params: float | None) -> float | None:
@@ -195,7 +196,7 @@ def _num_examples(results: dict[str, Any], leaves: list[str]) -> int | None:
 
 
 def _correct(file: Path, leaves: list[str], metric: str) -> dict[tuple[str, str], bool] | None:
-    """Whether each example was answered rightly, from the sample files of the same run; ``None`` where one lacks."""
+    """Whether each example was answered correctly, from the sample files of the run; ``None`` if one is missing."""
     stamp = file.stem.removeprefix("results").lstrip("_")
     name, _, chosen_filter = metric.partition(",")
     correct: dict[tuple[str, str], bool] = {}
@@ -215,10 +216,7 @@ def _correct(file: Path, leaves: list[str], metric: str) -> dict[tuple[str, str]
 
 
 def _sample(line: str, place: str) -> dict[str, Any]:
-    try:
-        sample = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is not JSON: {error}") from error
+    sample = parse_json(line, place)
     if not isinstance(sample, dict):
-        raise ValueError(f"{place}: expected an object, got a {type(sample).__name__}")
+        raise ValueError(f"{place}: expected an object, got {type(sample).__name__}")
     return sample

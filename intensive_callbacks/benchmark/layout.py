@@ -1,4 +1,4 @@
-"""What stands in the printed table: how a cell is written, which columns a group shows, what is said below it."""
+"""What a reader sees of the grid: how a cell is written, which columns a group shows, and the notes below it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import MEASURED, NOT_MEASURED, OFF_TASK, Cell, Column
+from intensive_callbacks.benchmark.columns import NOT_MEASURED, OFF_TASK
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 
 if TYPE_CHECKING:
-    from intensive_callbacks.benchmark.table import BenchmarkTable
+    from intensive_callbacks.benchmark.grid import Cell, Column, Grid, Group
 
 CONVENTION = (
     "One convention for every row: P3 is per active parameter; FLOPs are 2 x active parameters per token, or counted "
@@ -18,15 +18,21 @@ CONVENTION = (
     "a group."
 )
 DASH = "—"
+_HEADINGS = {
+    "total_params": "total\nparams",
+    "active_params": "active\nparams",
+    "num_bytes": "weights\nbytes",
+    "num_flops": "FLOPs\nper {per}",
+}
 
 
 def shown(column: Column, cell: Cell) -> str:
-    """A cell as a reader wants it."""
+    """A cell as text: a size with its prefix, an accuracy in percent, a score with its standard error."""
     if math.isnan(cell.value):
         return DASH
-    if column.prefixes:
-        return _with_prefix(cell.value * 1e9, column.prefixes)
-    if column.title == "accuracy":
+    if column.unit.prefixes:
+        return _with_prefix(cell.value, column.unit.prefixes)
+    if column.key == "accuracy":
         error = "" if math.isnan(cell.error) else f" ±{100 * cell.error:.1f}"
         return f"{100 * cell.value:.1f}%{error}"
     return f"{_digits(cell.value)}{f' ±{_two_digits(cell.error)}' if math.isfinite(cell.error) else ''}"
@@ -53,56 +59,55 @@ def _with_prefix(value: float, prefixes: str) -> str:
     return f"{value:.3g}"
 
 
-def visible_columns(table: BenchmarkTable, group: tuple[str, str]) -> list[int]:
-    """The columns beside each other: what a group has any value of, less what was measured."""
+def visible_columns(grid: Grid, group: Group) -> list[Column]:
+    """The comparable columns in which a group has a value."""
     return [
-        i
-        for i, (column, cells) in enumerate(zip(table.numbers, table.cells[group], strict=True))
-        if not column.title.endswith(MEASURED) and any(not math.isnan(cell.value) for cell in cells)
+        column
+        for column, cells in grid.cells[group].items()
+        if not column.measured and any(not math.isnan(cell.value) for cell in cells)
     ]
 
 
-def measured_lines(table: BenchmarkTable, group: tuple[str, str]) -> tuple[list[int], list[list[str]]]:
-    """What was measured, below each other: the rows that have it, and symbol, unit and values of each metric."""
-    members = [j for j, row in enumerate(table.groups[group]) if row.measured]
+def measured_lines(grid: Grid, group: Group) -> tuple[list[int], list[list[str]]]:
+    """The measured values, below each other: the rows that have any, and title, unit and values of each column."""
+    members = [j for j, row in enumerate(grid.groups[group]) if row.measured]
     lines = [
-        [column.title.removesuffix(MEASURED), column.unit, *(shown(column, cells[j]) for j in members)]
-        for column, cells in zip(table.numbers, table.cells[group], strict=True)
-        if column.title.endswith(MEASURED) and any(cells[j].missing != NOT_MEASURED for j in members)
+        [column.title, column.unit.shown, *(shown(column, cells[j]) for j in members)]
+        for column, cells in grid.cells[group].items()
+        if column.measured and any(cells[j].missing != NOT_MEASURED for j in members)
     ]
     return (members, lines) if lines else ([], [])
 
 
-def notes(table: BenchmarkTable, group: tuple[str, str]) -> list[str]:
-    """Why a group has dashes, what its costs say about each other, and where its figures come from."""
+def notes(grid: Grid, group: Group) -> list[str]:
+    """Why a group has dashes, how its costs relate to each other, and the sources of its figures."""
     reasons: dict[str, list[str]] = {}
-    for column, cells in zip(table.numbers, table.cells[group], strict=True):
+    for column, cells in grid.cells[group].items():
         for reason in dict.fromkeys(cell.missing for cell in cells):
             if reason not in ("", NOT_MEASURED) and not reason.startswith(OFF_TASK):
-                reasons.setdefault(reason, []).append(column.title)
-    sources = dict.fromkeys(part for row in table.groups[group] for part in row.source.split("; "))
+                reasons.setdefault(reason, []).append(column.full_title)
+    sources = dict.fromkeys(part for row in grid.groups[group] for part in row.source.split("; "))
     return [
         *(f"{DASH} {', '.join(titles)}: {reason}" for reason, titles in reasons.items()),
-        *efficiency_misnomer(table.groups[group]).lines(),
+        *efficiency_misnomer(grid.groups[group]).lines(),
         f"source: {'; '.join(sources)}",
     ]
 
 
-def heading(table: BenchmarkTable, group: tuple[str, str], place: int) -> str:
-    """What stands above a column, on two lines."""
-    title = table.numbers[place].title
-    per = table.groups[group][0].per
-    words = {"total params": "total\nparams", "active params": "active\nparams", "weights": "weights\nbytes"}
-    return f"FLOPs\nper {per}" if title == "FLOPs" else words.get(title, f"\n{title}")
+def heading(grid: Grid, group: Group, column: Column) -> str:
+    """The heading of a column, on two lines."""
+    return _HEADINGS.get(column.key, f"\n{column.title}").format(per=grid.groups[group][0].per)
 
 
-def legend(table: BenchmarkTable) -> str:
+def legend(grid: Grid) -> str:
     """The units, and the convention by which every row is formed."""
-    comparable = (column for column in table.numbers if not column.prefixes and not column.title.endswith(MEASURED))
-    units = [f"{column.title} {column.unit}" for column in comparable if column.unit not in ("1", "fraction")]
+    comparable = (column for column in grid.columns if not column.measured and not column.unit.prefixes)
+    units = [
+        f"{column.title} {column.unit.shown}" for column in comparable if column.unit.shown not in ("1", "fraction")
+    ]
     return f"{'; '.join(units)}. {CONVENTION}"
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, without the control characters that would drive a terminal."""
+    """``text`` on one line, without the control characters that a terminal would obey."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", text)

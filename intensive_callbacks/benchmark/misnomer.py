@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from intensive_callbacks.benchmark.row import COSTS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from intensive_callbacks.benchmark.row import BenchmarkRow
 
-COSTS = {
-    "active params": "active_params",
-    "total params": "total_params",
-    "FLOPs": "num_flops",
-    "weights": "num_bytes",
-}
+RANKED = ("active_params", "total_params", "num_flops", "num_bytes")
 SIZE_ORDER = 0.9
 
 
@@ -31,8 +28,9 @@ class Misnomer:
 
     Attributes:
         models: those whose accuracy and active parameters are known.
-        ranks: per cost, each model's rank by accuracy per cost, 1 the best; ties share the mean of theirs.
-        pareto: the models that no other equals or beats in accuracy and in every cost, and beats in one of them.
+        ranks: for each cost, by its field of a row, every model's rank by accuracy per cost; 1 is the best, ties share
+            the mean of their ranks.
+        pareto: the Pareto-optimal models: no other is at least as good in accuracy and every cost, and better in one.
         size_correlation: rank correlation of P3 with 1 / active parameters; NaN for fewer than three models.
     """
 
@@ -43,14 +41,14 @@ class Misnomer:
 
     @property
     def is_size_order(self) -> bool:
-        """Whether P3 orders the models nearly as their smallness does."""
+        """Whether P3 orders the models almost as their sizes do, the smallest first."""
         return self.size_correlation >= SIZE_ORDER
 
     def lines(self) -> list[str]:
-        """What a reader of the table should know; nothing for fewer than three models."""
+        """What the table says about them; nothing for fewer than three models."""
         if len(self.models) < 3:
             return []
-        costs = ", ".join(self.ranks)
+        costs = ", ".join(COSTS[cost] for cost in self.ranks)
         said = [f"not beaten in accuracy and every cost ({costs}): {', '.join(self.pareto)}"]
         merely = "P3 merely orders them by size" if self.is_size_order else "P3 does not merely order them by size"
         said.append(f"{merely}: its rank correlation with 1/active params is {self.size_correlation:.3f}")
@@ -66,15 +64,17 @@ class Misnomer:
         if spreads[place] < 1:
             return ""
         of_model = {cost: ranks[place] for cost, ranks in self.ranks.items()}
-        return f"{self.models[place]} ranks " + ", ".join(f"{rank:g} per {cost}" for cost, rank in of_model.items())
+        return f"{self.models[place]} ranks " + ", ".join(
+            f"{rank:g} per {COSTS[cost]}" for cost, rank in of_model.items()
+        )
 
 
 def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
     """Ranks on each cost, the Pareto-optimal models, and whether P3 is merely the order of sizes.
 
     Args:
-        rows: models of one task and protocol. Those without accuracy or active parameters are passed over, and so is a
-            cost that is not known of all the others.
+        rows: models of one task and protocol. Those without accuracy or active parameters are skipped, and so is a
+            cost that is not known for all the others.
 
     Raises:
         ValueError: if the rows are of different tasks or protocols.
@@ -91,15 +91,15 @@ def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
     if len({row.group for row in rows}) > 1:
         raise ValueError("models of different tasks or protocols cannot be ranked together; pass one group")
     models = [row for row in rows if row.active_params is not None and not math.isnan(row.accuracy)]
-    known = {title: [row.facts[fact] for row in models] for title, fact in COSTS.items()}
-    costs = {title: [float(cost) for cost in of_models if cost] for title, of_models in known.items()}
-    costs = {title: of_models for title, of_models in costs.items() if models and len(of_models) == len(models)}
+    known = {fact: [row.facts[fact] for row in models] for fact in RANKED}
+    costs = {fact: [float(cost) for cost in of_models if cost] for fact, of_models in known.items()}
+    costs = {fact: of_models for fact, of_models in costs.items() if models and len(of_models) == len(models)}
     accuracies = [row.accuracy for row in models]
     return Misnomer(
         models=tuple(row.model for row in models),
-        ranks={title: _ranks(accuracies, of_models) for title, of_models in costs.items()},
+        ranks={fact: _ranks(accuracies, of_models) for fact, of_models in costs.items()},
         pareto=tuple(models[place].model for place in _pareto(accuracies, list(costs.values()))),
-        size_correlation=_size_correlation(accuracies, costs.get("active params", [])),
+        size_correlation=_size_correlation(accuracies, costs.get("active_params", [])),
     )
 
 

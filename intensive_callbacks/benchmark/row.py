@@ -1,4 +1,4 @@
-"""One model of the benchmark: what was scored, what it costs, and where the figures come from."""
+"""One model of the benchmark: its score, its costs, and the source of its figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from intensive_callbacks.functional.checks import as_float64, as_fraction, requi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The costs of a model and what a table calls them.
+COSTS = {
+    "total_params": "total params",
+    "active_params": "active params",
+    "num_bytes": "weights",
+    "num_flops": "FLOPs",
+}
 _COUNTS = ("total_params", "active_params", "num_bytes", "num_flops", "num_tokens", "num_examples")
 
 
@@ -21,25 +28,27 @@ class BenchmarkRow:
     Attributes:
         model: its name.
         task: what was tested; rows of different tasks are never ranked together.
-        protocol: how it was tested (shots, prompt, evaluator, split); likewise never mixed.
-        source: where the figures stand.
+        protocol: how it was tested (shots, prompt, evaluator, split); rows of different protocols are not ranked
+            together either.
+        source: where the figures are published.
         accuracy: a fraction in [0, 1]; NaN where there is none.
         total_params: every parameter once.
         active_params: parameters that one token or example touches.
         num_bytes: resident weights in the format that was scored.
-        num_flops: floating point operations (1 MAC = 2) of one forward pass, per what ``per`` says.
+        num_flops: floating point operations (1 MAC = 2) of one forward pass, per token or example as ``per`` says.
         per: whether ``num_flops`` is per token or per example.
-        num_examples: examples the accuracy stands for; gives the standard errors.
+        num_examples: examples the accuracy stands for; from which the standard errors follow.
         num_tokens: tokens it was trained on.
         random_baseline: the accuracy of chance, in (0, 1).
-        measured: logged values by key, measured on this very model.
-        measured_errors: their standard errors by key, where one is known.
-        correct: for each example, by its id, whether it was answered rightly: what a comparison with confidence needs.
-        featured: whether it is among the few that are printed.
+        measured: logged values of this model by key; any key, with or without a card.
+        measured_errors: their standard errors by key, where known.
+        correct: whether each example, by its id, was answered correctly; needed by
+            :func:`~intensive_callbacks.benchmark.compare.compare`.
+        featured: whether it is among the few rows that are printed.
 
     Raises:
-        ValueError: if the accuracy or the baseline is no fraction, a count is not above 0, or more parameters are
-            active than there are.
+        ValueError: if the accuracy or the baseline is not a fraction, a count is not above 0, or there are more active
+            than total parameters.
 
     Example:
         >>> BenchmarkRow(model="tiny", task="digits", protocol="test split", source="measured here", accuracy=0.9)
@@ -67,7 +76,7 @@ class BenchmarkRow:
     def __post_init__(self) -> None:
         for name in ("model", "task", "protocol", "source"):
             if not (isinstance(value := getattr(self, name), str) and value):
-                raise ValueError(f"{name} must be a text that is not empty, got {value!r}")
+                raise ValueError(f"{name} must be a non-empty string, got {value!r}")
         as_fraction("accuracy", self.accuracy)
         if self.per not in ("token", "example"):
             raise ValueError(f"per must be 'token' or 'example', got {self.per!r}")
@@ -83,15 +92,15 @@ class BenchmarkRow:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Task and protocol: what may be compared."""
+        """Task and protocol: rows that share both may be compared."""
         return self.task, self.protocol
 
     @property
     def facts(self) -> dict[str, float | None]:
         """The arguments of the metrics besides the accuracy, by one convention for every row.
 
-        Parameters are the active ones. FLOPs per token are 2 x active parameters whether or not more is known; FLOPs
-        per example, which no count of parameters gives, are those of the row.
+        Parameters are the active ones. FLOPs per token are 2 x active parameters, also where a count is known; FLOPs
+        per example do not follow from parameters and are those of the row.
         """
         analytic = None if self.active_params is None else 2 * self.active_params
         return {
@@ -106,10 +115,10 @@ class BenchmarkRow:
 
     @property
     def accuracy_error(self) -> float:
-        """Binomial standard error of the accuracy; NaN where the number of examples is not known.
+        """Binomial standard error of the accuracy; NaN where the number of examples is unknown.
 
-        Where every one of n examples was right, or every one wrong, it is taken at half an example less, or more: n
-        examples do not prove certainty.
+        Where all n examples were right, or all wrong, it is that of half an example less, or more: n examples do not
+        prove certainty.
         """
         if self.num_examples is None:
             return math.nan

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-from intensive_callbacks.benchmark.columns import MEASURED
+from intensive_callbacks import cards
+from intensive_callbacks.benchmark.columns import amount_columns
+from intensive_callbacks.benchmark.files import read_json
+from intensive_callbacks.benchmark.grid import MEASURED
+from intensive_callbacks.benchmark.printers.flat import ACCURACY, titled
+from intensive_callbacks.benchmark.records import RECORD, is_number, row_of_text
 from intensive_callbacks.benchmark.row import BenchmarkRow
-from intensive_callbacks.cards import CARDS
 from intensive_callbacks.sinks.wandb import BENCHMARK_KEY, download_table
 
-MAX_BYTES = 50_000_000
-_BILLIONS = {
-    "total params (B)": "total_params",
-    "active params (B)": "active_params",
-    "weights (GB)": "num_bytes",
-    "FLOPs (GFLOP)": "num_flops",
-}
+# Tables that were logged before each row had its record have titles alone.
+_BY_TITLE = {titled(column): column for column in amount_columns()}
 _PLAIN = {
     "model": "model",
     "task": "task",
@@ -40,10 +38,10 @@ def load_run(path: str | Path) -> BenchmarkRow:
             just one run below it.
 
     Returns:
-        The run's own row, with what was measured.
+        The run's own row as it was logged, with measured values and standard errors by key.
 
     Raises:
-        FileNotFoundError: if the folder holds no final table: the run did not end, or had no callback or no table.
+        FileNotFoundError: if the folder has no final table: the run did not finish, or its callback logged none.
         ValueError: if it holds several runs, or the table cannot be read.
     """
     files = sorted(Path(path).rglob("files/media/table/final_benchmark_*.table.json"), key=_step)
@@ -51,11 +49,11 @@ def load_run(path: str | Path) -> BenchmarkRow:
     if not runs:
         raise FileNotFoundError(
             f"no final_benchmark table below {path}: give the folder of a run (wandb/offline-run-…) that ended and "
-            "whose callback made the table"
+            "whose callback logged the table"
         )
     if len(runs) > 1:
         raise ValueError(f"{path} holds {len(runs)} runs, name one of them: {', '.join(runs)}")
-    return row_of_table(_read(files[-1]), str(files[-1]))
+    return row_of_table(read_json(files[-1]), str(files[-1]))
 
 
 def load_online_run(path: str) -> BenchmarkRow:
@@ -77,15 +75,6 @@ def _step(file: Path) -> tuple[int, float]:
     return int(step[1]) if step else -1, file.stat().st_mtime
 
 
-def _read(file: Path) -> Any:
-    if file.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{file} has {file.stat().st_size:,} bytes; a benchmark table has at most {MAX_BYTES:,}")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-
-
 def row_of_table(table: Any, place: str) -> BenchmarkRow:
     """The first row of a logged table, which is the run's own.
 
@@ -100,37 +89,34 @@ def row_of_table(table: Any, place: str) -> BenchmarkRow:
     if not (isinstance(columns, list) and isinstance(data, list) and data and isinstance(data[0], list)):
         raise ValueError(f"{place} is not a W&B table with columns and data")
     cells = dict(zip(map(str, columns), data[0], strict=False))
+    return row_of_text(cells[RECORD], place) if RECORD in cells else _row_of_titles(cells, place)
+
+
+def _row_of_titles(cells: dict[str, Any], place: str) -> BenchmarkRow:
     absent = [name for name in ("model", "task", "protocol", "source", "accuracy (fraction)") if name not in cells]
     if absent:
         raise ValueError(f"{place} is not a final_benchmark table: it lacks {', '.join(absent)}")
-    accuracy = cells["accuracy (fraction)"]
     known: dict[str, Any] = {field: cells.get(title) for title, field in _PLAIN.items()}
     try:
-        known |= {field: _billions(title, cells.get(title)) for title, field in _BILLIONS.items()}
-        return BenchmarkRow(
-            accuracy=math.nan if accuracy is None else accuracy,
-            measured={_key(title): value for title, value in cells.items() if _is_measured(title, value)},
-            **known,
-        )
+        for title, column in _BY_TITLE.items():
+            value = _number(title, cells.get(title))
+            known[column.key] = None if value is None else value * column.unit.factor
+        known[ACCURACY] = math.nan if known[ACCURACY] is None else known[ACCURACY]
+        measured = {_key(title): value for title, value in cells.items() if MEASURED in title and is_number(value)}
+        return BenchmarkRow(**known, measured=measured)
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _billions(title: str, value: Any) -> float | None:
-    if value is not None and not _is_number(value):
+def _number(title: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if not is_number(value):
         raise ValueError(f"{title} must be a number, got {value!r}")
-    return None if value is None else value * 1e9
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_measured(title: str, value: Any) -> bool:
-    return MEASURED in title and _is_number(value)
+    return float(value)
 
 
 def _key(title: str) -> str:
     """The key behind a column such as ``CES measured (fraction)``."""
-    name = title.rpartition(MEASURED)[0]
-    return next((described.key for described in CARDS if described.symbol == name), name)
+    symbol = title.rpartition(MEASURED)[0]
+    return next((card.key for card in cards.CARDS if card.symbol == symbol), symbol)

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark import export
-from intensive_callbacks.benchmark.columns import (
-    COMPARABLE,
-    Cell,
-    Column,
-    amount_columns,
-    comparable_column,
-    measured_columns,
-)
-from intensive_callbacks.cards import card
+from intensive_callbacks.benchmark.columns import COMPARABLE, amount_columns, comparable_column, measured_columns
+from intensive_callbacks.benchmark.grid import Grid
+from intensive_callbacks.benchmark.printers import flat, markdown, structured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
 
+    from intensive_callbacks.benchmark.grid import Group
     from intensive_callbacks.benchmark.row import BenchmarkRow
-
-TEXT = ("model", "task", "protocol")
-FIGURES = ("accuracy standard error", "examples", "accuracy of chance", "training tokens", "FLOPs per")
 
 
 class BenchmarkTable:
     """Models, what they cost, what they score, and what follows from it.
 
-    The comparable columns are formed from the figures of each row by one convention (:attr:`BenchmarkRow.facts`); what
-    was measured on a model stands in columns of its own. Rows of different task or protocol are grouped and never
-    ranked together. What is undefined is a dash that has a reason.
+    The comparable columns are formed from the figures of each row by one convention (:attr:`BenchmarkRow.facts`);
+    values that a run measured have columns of their own. Rows are grouped by task and protocol, and those of different
+    groups are never ranked together. An undefined value is a dash with a reason.
 
     Args:
-        rows: the models, in the order in which they are to stand.
+        rows: the models, in the order in which they are shown.
         metrics: keys or symbols of the comparable metrics.
         sort: key, symbol or title of a column by which each group is ordered, best first.
 
@@ -58,95 +48,62 @@ class BenchmarkTable:
         models = list(rows)
         comparable = [comparable_column(name) for name in metrics]
         self.metrics = tuple(metrics)
-        self.numbers: list[Column] = [*amount_columns(), *comparable, *measured_columns(models, comparable)]
-        self.groups: dict[tuple[str, str], list[BenchmarkRow]] = {}
-        for row in models:
-            self.groups.setdefault(row.group, []).append(row)
-        # The cells of a group, column by column.
-        self.cells: dict[tuple[str, str], list[list[Cell]]] = {
-            group: [[column.cell(row) for row in members] for column in self.numbers]
-            for group, members in self.groups.items()
-        }
+        self.grid = Grid(models, [*amount_columns(), *comparable, *measured_columns(models, comparable)])
         if sort is not None:
-            self._sort(self._place(sort))
+            self.grid.sort(self.grid.find(sort))
 
-    def _place(self, name: str) -> int:
-        titles = [column.title.casefold() for column in self.numbers]
-        if name.casefold() not in titles:
-            name = card(name).symbol
-        if name.casefold() not in titles:
-            raise KeyError(f"the table has no column {name!r}; it has {', '.join(c.title for c in self.numbers)}")
-        return titles.index(name.casefold())
+    @property
+    def groups(self) -> dict[Group, list[BenchmarkRow]]:
+        """The rows of each task and protocol, in the order in which they are shown."""
+        return self.grid.groups
 
-    def _sort(self, place: int) -> None:
-        sign = 1 if self.numbers[place].better == "lower" else -1
-        for group, cells in self.cells.items():
-            values = [cell.value for cell in cells[place]]
-            order = sorted(range(len(values)), key=lambda i: (math.isnan(values[i]), sign * values[i]))
-            self.groups[group] = [self.groups[group][i] for i in order]
-            self.cells[group] = [[column[i] for i in order] for column in cells]
-
-    def best_places(self, group: tuple[str, str], place: int) -> set[int]:
-        """The rows of a group that are best in a column; none where fewer than two can be compared."""
-        better = self.numbers[place].better
-        values = {i: cell.value for i, cell in enumerate(self.cells[group][place]) if not math.isnan(cell.value)}
-        if better == "neither" or len(values) < 2:
-            return set()
-        target = max(values.values()) if better == "higher" else min(values.values())
-        return {i for i, value in values.items() if value == target}
-
-    def best(self, column: str, group: tuple[str, str]) -> list[str]:
-        """The models of a group that are best in a column."""
-        return [self.groups[group][i].model for i in sorted(self.best_places(group, self._place(column)))]
+    def best(self, column: str, group: Group) -> list[str]:
+        """The models of a group that are best in a column, which is named by its key, symbol or title."""
+        places = self.grid.best(group, self.grid.find(column))
+        return [self.groups[group][i].model for i in sorted(places)]
 
     def featured(self) -> BenchmarkTable:
         """The table of the few rows that are printed."""
-        return BenchmarkTable((row for row in self._members() if row.featured), self.metrics)
-
-    def _members(self) -> list[BenchmarkRow]:
-        return [row for members in self.groups.values() for row in members]
+        return BenchmarkTable(
+            (row for members in self.groups.values() for row in members if row.featured), self.metrics
+        )
 
     @property
     def columns(self) -> list[str]:
         """The titles of :meth:`rows`, each with its unit."""
-        numbers = [f"{column.title} ({column.unit})" if column.unit != "1" else column.title for column in self.numbers]
-        return [*TEXT, *numbers, *FIGURES, "best in", "source"]
+        return flat.columns_of(self.grid)
 
     def rows(self) -> list[list[str | float | None]]:
-        """Plain cells, ``None`` where a value is undefined: what goes to W&B, CSV and data frames."""
-        plain: list[list[str | float | None]] = []
-        for group, members in self.groups.items():
-            best = [self.best_places(group, i) for i in range(len(self.numbers))]
-            for i, row in enumerate(members):
-                numbers = [_plain(column[i].value) for column in self.cells[group]]
-                won = (column.title for column, places in zip(self.numbers, best, strict=True) if i in places)
-                figures = [_plain(row.accuracy_error), row.num_examples, row.random_baseline, row.num_tokens, row.per]
-                plain.append([row.model, *row.group, *numbers, *figures, ", ".join(won), row.source])
-        return plain
+        """Plain cells, ``None`` where a value is undefined: what W&B, CSV files and data frames hold.
 
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        from intensive_callbacks.benchmark.terminal import renderables
+        The last cell of a row is its record by key, from which ``leaderboard`` and :func:`load_baselines` read the row
+        back exactly.
+        """
+        return flat.rows_of(self.grid)
 
-        yield from renderables(self, options.max_width)
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from intensive_callbacks.benchmark.printers.terminal import renderables
+
+        yield from renderables(self.grid, options.max_width)
 
     def to_markdown(self) -> str:
         """One Markdown table per group, with the reasons for its dashes below it."""
-        return export.to_markdown(self)
+        return markdown.to_markdown(self.grid)
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """Comma-separated values, safe to open in a spreadsheet; also written to ``path`` where one is given."""
-        return export.to_csv(self, path)
+        """Comma-separated values, safe to open in a spreadsheet; also written to ``path`` if given."""
+        return _written(flat.to_csv(self.grid), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """JSON with each cell's value, standard error and reason; also written to ``path`` where one is given."""
-        return export.to_json(self, path)
+        """JSON by key, with each cell's value, standard error and reason; also written to ``path`` if given."""
+        return _written(structured.to_json(self.grid), path)
 
     def to_dataframe(self) -> pd.DataFrame:
         """A pandas data frame of :meth:`rows`."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows(), columns=self.columns)
+        return flat.to_dataframe(self.grid)
 
 
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="")
+    return text

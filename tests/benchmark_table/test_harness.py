@@ -56,18 +56,18 @@ def write(folder, results=RESULTS, answers=ANSWERS):
     return path
 
 
-def test_each_task_that_is_part_of_no_group_is_a_row(tmp_path):
+def test_each_task_outside_groups_is_a_row(tmp_path):
     mmlu, gsm8k = load_harness_results(write(tmp_path))
     assert (mmlu.model, mmlu.task, mmlu.accuracy) == ("org/tiny", "mmlu", 0.625)
     assert mmlu.protocol == "lm-evaluation-harness, 5-shot, acc"
     assert (mmlu.num_examples, mmlu.random_baseline) == (8, 0.25)
     assert (mmlu.total_params, mmlu.num_bytes, mmlu.active_params) == (1e6, 2e6, None)
-    assert (gsm8k.protocol, gsm8k.num_examples) == ("lm-evaluation-harness, 8-shot, exact_match", 100)
+    assert (gsm8k.protocol, gsm8k.num_examples) == ("lm-evaluation-harness, 8-shot, exact_match, flexible-extract", 100)
     assert (gsm8k.random_baseline, gsm8k.correct) == (None, None)
     assert gsm8k.accuracy == 0.42  # flexible-extract comes first by name
 
 
-def test_a_folder_gives_its_newest_results_and_tasks_can_be_chosen(tmp_path):
+def test_newest_results_of_a_folder_and_chosen_tasks(tmp_path):
     write(tmp_path / "org__tiny")
     (row,) = load_harness_results(
         tmp_path, tasks=["mmlu_virology"], active_params=4e5, num_bytes=7, random_baseline=0.2
@@ -76,7 +76,7 @@ def test_a_folder_gives_its_newest_results_and_tasks_can_be_chosen(tmp_path):
     assert (row.active_params, row.num_bytes, row.random_baseline) == (4e5, 7, 0.2)
 
 
-def test_logged_samples_let_two_models_be_compared(tmp_path):
+def test_logged_samples_allow_a_comparison(tmp_path):
     first, _ = load_harness_results(write(tmp_path / "a"))
     better = {task: [1.0] * 4 for task in ANSWERS}
     second, _ = load_harness_results(write(tmp_path / "b", answers=better))
@@ -100,7 +100,7 @@ def changed(*keys, value):
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[1]", "expected an object, got a list"),
+        ("[1]", "expected an object, got list"),
         ({"model": "x"}, "it has no 'results' by task"),
         ({"results": {"mmlu": 0.5}}, "it has no 'results' by task"),
         ({"results": {}}, "has no results"),
@@ -113,7 +113,7 @@ def changed(*keys, value):
         (changed("results", "mmlu", "acc,none", value=float("nan")), "mmlu, acc,none: expected a number, got nan"),
     ],
 )
-def test_a_results_file_of_a_stranger_that_is_wrong_says_where_and_why(tmp_path, results, message):
+def test_wrong_results_file_names_place_and_reason(tmp_path, results, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         load_harness_results(write(tmp_path, results))
 
@@ -124,17 +124,18 @@ def test_a_results_file_of_a_stranger_that_is_wrong_says_where_and_why(tmp_path,
         changed("group_subtasks", value={"mmlu": ["mmlu_stem"], "mmlu_stem": ["mmlu"]}),
         changed("group_subtasks", value={"mmlu": 7, "gsm8k": [3, None]}),
         changed("group_subtasks", value=[]),
+        changed("n-shot", "gsm8k", value=[8]),
         changed("n-samples", "gsm8k", value={"effective": "many"}),
         changed("config", value=None),
         changed("configs", "mmlu_anatomy", value=5),
         changed("config", "model_num_parameters", value=-1),
     ],
 )
-def test_what_a_results_file_has_besides_may_be_odd(tmp_path, results):
+def test_odd_other_sections_of_a_results_file(tmp_path, results):
     assert load_harness_results(write(tmp_path, results), tasks=["gsm8k"])[0].accuracy == 0.42
 
 
-def test_samples_that_are_wrong_say_where(tmp_path):
+def test_wrong_sample_names_its_line(tmp_path):
     path = write(tmp_path)
     samples = tmp_path / "samples_mmlu_anatomy_2025-01-01T00-00-00.jsonl"
     samples.write_text('{"doc_id": 0, "acc": 0.3}\n', encoding="utf-8")
@@ -145,7 +146,7 @@ def test_samples_that_are_wrong_say_where(tmp_path):
         load_harness_results(path)
 
 
-def test_no_results_and_no_such_task(tmp_path):
+def test_missing_results_and_unknown_task(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"give results\.json or its folder"):
         load_harness_results(tmp_path)
     with pytest.raises(ValueError, match="has no task arc; it has gsm8k, mmlu"):

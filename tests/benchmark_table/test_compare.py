@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmark.rows import DENSE, MOE
+from benchmark_table.rows import DENSE, MOE
 from intensive_callbacks.benchmark.compare import compare, mcnemar
 
 
@@ -13,7 +13,7 @@ def answered(row, right):
     return dataclasses.replace(row, correct=dict(enumerate(right)))
 
 
-def test_the_interval_of_the_accuracies_is_that_of_the_paired_normal_approximation():
+def test_accuracy_interval_is_the_paired_normal_one():
     rng = np.random.default_rng(0)
     hard = rng.random(4000)
     first, second = hard < 0.72, (hard < 0.7) ^ (rng.random(4000) < 0.05)
@@ -26,7 +26,7 @@ def test_the_interval_of_the_accuracies_is_that_of_the_paired_normal_approximati
     assert 1.96 * np.sqrt(first.var() / 4000 + second.var() / 4000) > 2.5 * margin
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     rng = np.random.default_rng(1)
     covered = 0
     for seed in range(200):
@@ -37,7 +37,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_each_metric_is_formed_anew_and_the_winner_depends_on_what_is_counted():
+def test_winner_depends_on_the_metric():
     rng = np.random.default_rng(2)
     sparse, dense = answered(MOE, rng.random(2000) < 0.8), answered(DENSE, rng.random(2000) < 0.9)
     said = {difference.quantity: difference for difference in compare(sparse, dense).differences}
@@ -63,12 +63,12 @@ def test_equal_models_show_no_difference():
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 9), (30, 12), (700, 810)])
-def test_mcnemar_is_the_binomial_test_of_the_examples_that_tell_them_apart(first, second):
+def test_mcnemar_is_a_binomial_test_of_discordant_pairs(first, second):
     expected = binomtest(first, first + second).pvalue if first + second else 1
     assert mcnemar(first, second) == pytest.approx(expected)
 
 
-def test_without_results_of_the_same_examples_it_says_that_it_cannot():
+def test_compare_refuses_without_common_examples():
     right = [True] * 10
     for first, second, message in (
         (
@@ -84,7 +84,7 @@ def test_without_results_of_the_same_examples_it_says_that_it_cannot():
             compare(first, second)
 
 
-def test_a_metric_that_a_model_has_no_figures_for_is_left_out():
+def test_metric_without_figures_is_skipped():
     right = [True, False] * 50
     unknown = answered(dataclasses.replace(DENSE, num_bytes=None), right)
     said = [difference.quantity for difference in compare(answered(MOE, right), unknown).differences]

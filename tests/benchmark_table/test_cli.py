@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmark.rows import DENSE, MOE, OURS
-from benchmark.test_harness import ANSWERS, write
+from benchmark_table.rows import DENSE, MOE, OURS
+from benchmark_table.test_harness import ANSWERS, write
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.cli import leaderboard
 
@@ -29,14 +29,14 @@ def own_csv(tmp_path):
     return path
 
 
-def test_it_prints_published_models(run):
+def test_published_models_are_printed(run):
     result = run("--baselines", "vision", "--featured")
     assert result.exit_code == 0
     assert "efficientnet_b0.ra_in1k" in result.output
     assert max(map(len, result.output.splitlines())) <= 120
 
 
-def test_it_sorts_each_group_and_writes_each_format(run, own_csv):
+def test_sort_and_format_options(run, own_csv):
     rows = list(csv.DictReader(io.StringIO(run(own_csv, "--sort", "p3", "--format", "csv").output)))
     assert [row["model"] for row in rows] == ["sparse", "dense"]
     (group,) = json.loads(run(own_csv, "--format", "json").output)["groups"]
@@ -45,7 +45,7 @@ def test_it_sorts_each_group_and_writes_each_format(run, own_csv):
     assert "| sparse |" in run(own_csv, "--format", "md").output
 
 
-def test_it_takes_runs_and_results_beside_each_other(run, offline):
+def test_runs_and_results_in_one_leaderboard(run, offline):
     import wandb
 
     from intensive_callbacks.sinks.wandb import log_table
@@ -57,7 +57,7 @@ def test_it_takes_runs_and_results_beside_each_other(run, offline):
     assert [row["model"] for row in csv.DictReader(io.StringIO(output))] == ["ours", "org/tiny", "org/tiny"]
 
 
-def test_it_compares_with_confidence_where_it_can_and_says_where_it_cannot(run, tmp_path):
+def test_compare_option_with_and_without_samples(run, tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", answers={task: [1.0] * 4 for task in ANSWERS})
     output = run(tmp_path / "a", tmp_path / "b", "--compare").output
@@ -75,14 +75,14 @@ def test_it_compares_with_confidence_where_it_can_and_says_where_it_cannot(run, 
         (["nowhere"], "no final_benchmark table below nowhere"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_line(run, arguments, message):
+def test_failure_is_one_clear_line(run, arguments, message):
     result = run(*arguments)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"leaderboard: {message}")
     assert "Traceback" not in result.output
 
 
-def test_a_name_cannot_break_out_of_csv(run, own_csv):
+def test_model_name_is_inert_in_csv(run, own_csv):
     text = own_csv.read_text(encoding="utf-8").replace("dense", "\"=cmd|' /C calc'!A0\"")
     own_csv.write_text(text, encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(run(own_csv, "--format", "csv").output)))

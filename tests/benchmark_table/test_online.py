@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import loopback
-from benchmark.rows import OURS
+from benchmark_table.rows import OURS
 from intensive_callbacks import BenchmarkTable
 from intensive_callbacks.benchmark.runs import row_of_table
 
@@ -76,7 +76,7 @@ def send_table(handler):
     handler._send(200, {"columns": table.columns, "data": table.rows()})
 
 
-def test_the_newest_table_of_a_run_on_the_server(offline, monkeypatch):
+def test_newest_table_of_an_online_run(offline, monkeypatch):
     monkeypatch.setattr(loopback._Handler, "do_GET", send_table)
     with Server() as server:
         online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": loopback.KEY, "WANDB_MODE": "online"}

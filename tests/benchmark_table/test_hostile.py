@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 
@@ -9,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmark.rows import DENSE, MOE
-from benchmark.test_harness import RESULTS
+from benchmark_table.rows import DENSE, MOE
+from benchmark_table.test_harness import RESULTS
 from intensive_callbacks import BenchmarkTable, load_baselines
 from intensive_callbacks.benchmark.harness import load_harness_results
 from intensive_callbacks.benchmark.runs import row_of_table
@@ -25,6 +26,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*RESULTS, "mmlu", "acc,none"]), inner),
     max_leaves=12,
 )
+FIELDS = [field.name for field in dataclasses.fields(MOE)]
 quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -61,11 +63,13 @@ def test_a_results_file(tmp_path, key, value, everything):
 
 
 @quick
-@given(place=st.integers(0, 30), value=JSON, everything=JSON)
-def test_a_logged_table(place, value, everything):
+@given(place=st.integers(0, 40), key=st.sampled_from(FIELDS), value=JSON, everything=JSON)
+def test_a_logged_table(place, key, value, everything):
     good = BenchmarkTable([MOE, DENSE])
     data = good.rows()
     data[0][place % len(data[0])] = value
-    for table in ({"columns": good.columns, "data": data}, {"columns": everything, "data": data}, everything):
+    record = [*data[0][:-1], json.dumps({**json.loads(good.rows()[0][-1]), key: value})]
+    tables = [{"columns": good.columns, "data": [cells]} for cells in (data[0], data[0][:-1], record)]
+    for table in (*tables, {"columns": everything, "data": data}, everything):
         with contextlib.suppress(ValueError):
             export_all([row_of_table(table, "place")])

@@ -9,7 +9,7 @@ STUDY = Path(__file__).parents[2] / "examples/compression_study.py"
 
 
 @pytest.mark.slow
-def test_the_study_measures_six_variants_and_says_what_density_leaves_out(tmp_path, monkeypatch):
+def test_study_measures_six_variants_and_their_caveats(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(STUDY.parents[1]))
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")

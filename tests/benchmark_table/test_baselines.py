@@ -11,7 +11,7 @@ GOOD = "a,MMLU,5-shot,somewhere,0.5,7e9,7e9,100,token,yes\n"
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_shipped_row_has_a_source_and_a_protocol_and_defined_metrics(name):
+def test_shipped_rows_have_sources_and_defined_metrics(name):
     rows = load_baselines(name)
     assert all("arXiv" in row.source or "github.com" in row.source for row in rows)
     table = BenchmarkTable(rows)
@@ -33,7 +33,7 @@ def test_published_figures():
     assert vision["resnet50.tv_in1k"].num_flops == pytest.approx(8.2e9, rel=0.01)
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_own_csv_file(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(HEADER + GOOD + 'b,MMLU,"5-shot, mine",here,0.25,,,,,no\n', encoding="utf-8")
     first, second = load_baselines(path)
@@ -54,9 +54,9 @@ def test_a_file_of_ones_own(tmp_path):
         (HEADER + "a,MMLU,5-shot,x,0.5,7B,7e9,,,\n", "line 2: total_params must be a number, got '7B'"),
         (HEADER + "a,MMLU,5-shot,,0.5,7e9,7e9,,,\n", "line 2: source must not be empty"),
         (HEADER + "a,MMLU,5-shot,x,,7e9,7e9,,,\n", "line 2: accuracy must not be empty"),
-        (HEADER + GOOD + GOOD, "line 3: a on MMLU (5-shot) stands in line 2 already"),
-        (HEADER + "a,MMLU,5-shot\n", "line 2: it has not as many cells as there are columns"),
-        (HEADER + GOOD.strip() + ",more\n", "line 2: it has not as many cells as there are columns"),
+        (HEADER + GOOD + GOOD, "line 3: a on MMLU (5-shot) is in line 2 already"),
+        (HEADER + "a,MMLU,5-shot\n", "line 2: expected as many cells as columns"),
+        (HEADER + GOOD.strip() + ",more\n", "line 2: expected as many cells as columns"),
         (HEADER + "a,MMLU,5-shot,x,0.5,7e9,8e9,,,\n", "line 2: active_params must be at most total_params"),
         (HEADER + "a,MMLU,5-shot,x,0.5,7e9,7e9,,image,\n", "line 2: per must be token or example, got 'image'"),
         (HEADER + "a,MMLU,5-shot,x,0.5,7e9,7e9,2.5,,\n", "line 2: num_examples must be a whole number, got '2.5'"),
@@ -64,14 +64,14 @@ def test_a_file_of_ones_own(tmp_path):
         (HEADER + 'a,"MMLU\n', "is not a CSV file in UTF-8"),
     ],
 )
-def test_a_file_of_a_stranger_that_is_wrong_says_where_and_why(tmp_path, text, message):
+def test_wrong_csv_names_line_and_reason(tmp_path, text, message):
     path = tmp_path / "theirs.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)):
         load_baselines(path)
 
 
-def test_what_is_no_table_at_all(tmp_path):
+def test_file_that_is_no_table(tmp_path):
     path = tmp_path / "weights.csv"
     path.write_bytes(b"\x80\x02\xff\x00")
     with pytest.raises(ValueError, match="not a CSV file in UTF-8"):

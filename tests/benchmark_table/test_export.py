@@ -7,9 +7,11 @@ import re
 import pytest
 from rich.console import Console
 
-from benchmark.rows import DENSE, MOE, OURS
+from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
+from intensive_callbacks.benchmark.records import row_of_text
 
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t1", "\uff1dHYPERLINK(1)", "\uff0b1", "\uff0d1", "\uff20SUM(A1)")
 HOSTILE = '=HYPERLINK("http://x","y")'
 
 
@@ -19,7 +21,7 @@ def printed(table, width=120):
     return console.file.getvalue()
 
 
-def test_the_printed_table_fits_120_columns_and_loses_nothing():
+def test_printed_table_fits_120_columns():
     for name in ("language", "vision"):
         text = printed(BenchmarkTable([OURS, *load_baselines(name)]).featured())
         assert "…" not in text
@@ -27,7 +29,7 @@ def test_the_printed_table_fits_120_columns_and_loses_nothing():
         assert text.count(" ±") >= 3
 
 
-def test_a_narrow_terminal_gets_blocks_and_loses_nothing():
+def test_narrow_terminal_gets_blocks_with_all_cells():
     table = BenchmarkTable([OURS, *load_baselines("language")]).featured()
     wide, narrow = printed(table), printed(table, width=60)
     assert "…" not in narrow
@@ -39,7 +41,7 @@ def test_a_narrow_terminal_gets_blocks_and_loses_nothing():
     assert [cell for block in cells for cell in block][: len(row.split()) - 1] == row.split()[1:]
 
 
-def test_a_printed_row_reads_as_its_figures_say_each_score_with_its_standard_error():
+def test_printed_row_has_figures_and_standard_errors():
     lines = printed(BenchmarkTable([MOE, DENSE])).splitlines()
     assert lines[0].strip() == "MMLU · 5-shot"
     costs, scores = (re.split(r"\s{2,}", line.strip()) for line in lines if line.startswith("sparse"))
@@ -50,31 +52,31 @@ def test_a_printed_row_reads_as_its_figures_say_each_score_with_its_standard_err
     assert re.split(r"\s{2,}", next(line for line in lines[5:] if line.startswith("dense")))[1] == "90.0%"
 
 
-def test_everybody_right_is_no_certainty():
+def test_perfect_accuracy_has_an_error():
     perfect = printed(BenchmarkTable([dataclasses.replace(MOE, accuracy=1.0, num_examples=9)]))
     assert "100.0% ±7.3" in perfect  # sqrt(0.95 x 0.05 / 9) = 0.0726 at 9.5 of 10 right
 
 
-def test_dashes_are_explained_below_the_table():
+def test_dashes_are_explained():
     text = printed(BenchmarkTable([MOE, dataclasses.replace(DENSE, num_bytes=None)]))
     assert "— weights, MER" in text
     assert ": bytes of the weights not given" in text
     assert "source: by hand" in text
 
 
-def test_only_featured_rows_are_printed_by_the_callback():
+def test_featured_keeps_featured_rows_only():
     rows = [MOE, dataclasses.replace(DENSE, featured=False)]
     assert "dense" not in printed(BenchmarkTable(rows).featured())
     assert "dense" in printed(BenchmarkTable(rows))
 
 
-def test_measured_values_stand_below_each_other():
+def test_printed_measured_values():
     row = dataclasses.replace(OURS, measured_errors={"intensive/config_entropy": 0.0123})
     lines = printed(BenchmarkTable([row, MOE])).splitlines()
     assert next(line.split() for line in lines if line.startswith("CES")) == ["CES", "0.900", "±0.012", "fraction"]
 
 
-def test_markdown_marks_the_best_and_escapes_what_would_be_markup():
+def test_markdown_marks_the_best_and_escapes_markup():
     named = dataclasses.replace(MOE, model="a|b <script>*x*")
     text = BenchmarkTable([named, DENSE]).to_markdown()
     (line,) = [line for line in text.splitlines() if line.startswith("| a")]
@@ -83,27 +85,42 @@ def test_markdown_marks_the_best_and_escapes_what_would_be_markup():
     assert line.replace(r"\|", "").count("|") == header.count("|")
 
 
-def test_csv_reads_back_and_holds_no_formula():
+def test_csv_reads_back_and_has_no_formula():
     table = BenchmarkTable([dataclasses.replace(MOE, model=HOSTILE, source="\t@SUM(A1)"), DENSE])
     header, hostile, dense = csv.reader(io.StringIO(table.to_csv()))
     assert header == table.columns
     assert hostile[0] == f"'{HOSTILE}"
-    assert hostile[-1] == "'\t@SUM(A1)"
+    assert hostile[header.index("source")] == "'\t@SUM(A1)"
     assert float(dense[header.index("MER (points per GB)")]) == pytest.approx(0.9)
     assert dense[header.index("accuracy standard error")] == ""
 
 
-def test_json_holds_value_error_reason_and_winner(tmp_path):
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formula_in_a_csv_is_inert(text):
+    table = BenchmarkTable([dataclasses.replace(MOE, model=text, measured={text: 1.0})])
+    header, cells = csv.reader(io.StringIO(table.to_csv()))
+    assert cells[0] == f"'{text}"
+    assert f"'{text} measured" in header
+
+
+def test_csv_has_no_escape_for_a_terminal():
+    row = dataclasses.replace(MOE, model="\x1b]0;owned\x07\x1b[31mred", source="a\rb")
+    header, cells = csv.reader(io.StringIO(BenchmarkTable([row]).to_csv()))
+    assert not re.search(r"[\x00-\x1f]", "".join(cells))
+    assert row_of_text(cells[header.index("record")], "csv") == row
+
+
+def test_json_has_value_error_reason_and_best(tmp_path):
     path = tmp_path / "table.json"
     table = BenchmarkTable([MOE, dataclasses.replace(DENSE, num_bytes=None)])
     assert table.to_json(path) == path.read_text(encoding="utf-8")
     (group,) = json.loads(path.read_text(encoding="utf-8"))["groups"]
     sparse, dense = group["rows"]
-    assert sparse["cells"]["P3"] == {"value": 8.0, "standard_error": pytest.approx(0.1), "best": True}
-    assert dense["cells"]["MER"] == {"value": None, "missing": "bytes of the weights not given"}
+    assert sparse["cells"]["intensive/p3_score"] == {"value": 8.0, "standard_error": pytest.approx(0.1), "best": True}
+    assert dense["cells"]["intensive/memory_efficiency"] == {"value": None, "missing": "bytes of the weights not given"}
 
 
-def test_a_name_cannot_drive_the_terminal_or_rich():
+def test_model_name_is_plain_text_in_the_terminal():
     text = printed(BenchmarkTable([dataclasses.replace(MOE, model="[red]x[/] \x1b[2Jy\nz"), DENSE]))
     assert "\x1b" not in text
     assert "[red]x[/]" in text

@@ -4,7 +4,7 @@ import math
 import pytest
 from scipy.stats import spearmanr
 
-from benchmark.rows import DENSE, MOE, OURS
+from benchmark_table.rows import DENSE, MOE, OURS
 from intensive_callbacks import BenchmarkTable, load_baselines
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 
@@ -15,22 +15,22 @@ def test_ranks_depend_on_the_cost():
     said = efficiency_misnomer([MOE, DENSE, WORSE])
     # sparse: 0.8 per 10e9 active, 100e9 total, 100 GB; dense: 0.9 per 50e9 active and total, 100 GB
     assert said.ranks == {
-        "active params": (1, 2, 3),
-        "total params": (3, 1, 2),
-        "FLOPs": (1, 2, 3),
-        "weights": (2, 1, 3),
+        "active_params": (1, 2, 3),
+        "total_params": (3, 1, 2),
+        "num_flops": (1, 2, 3),
+        "num_bytes": (2, 1, 3),
     }
     assert said.pareto == ("sparse", "dense")
 
 
-def test_equal_models_share_a_rank_and_do_not_beat_each_other():
+def test_equal_models_share_a_rank():
     twin = dataclasses.replace(DENSE, model="twin")
     said = efficiency_misnomer([DENSE, twin, MOE])
-    assert said.ranks["active params"] == (2.5, 2.5, 1)
+    assert said.ranks["active_params"] == (2.5, 2.5, 1)
     assert said.pareto == ("dense", "twin", "sparse")
 
 
-def test_p3_is_called_an_order_of_sizes_where_it_is_one():
+def test_p3_that_is_an_order_of_sizes():
     rows = [row for row in load_baselines("language") if row.protocol.startswith("Open LLM Leaderboard")]
     said = efficiency_misnomer(rows)
     expected = spearmanr([row.accuracy / row.active_params for row in rows], [1 / row.active_params for row in rows])
@@ -42,7 +42,7 @@ def test_p3_is_called_an_order_of_sizes_where_it_is_one():
     )
 
 
-def test_p3_is_not_called_an_order_of_sizes_where_it_is_none():
+def test_p3_that_is_not_an_order_of_sizes():
     sizes_against = [
         dataclasses.replace(DENSE, model=str(size), accuracy=accuracy, active_params=size * 1e9)
         for size, accuracy in ((10, 0.1), (20, 0.5), (40, 0.99))
@@ -52,20 +52,20 @@ def test_p3_is_not_called_an_order_of_sizes_where_it_is_none():
     assert any(line.startswith("P3 does not merely order them by size") for line in said.lines())
 
 
-def test_a_cost_that_is_not_known_of_all_is_not_ranked():
+def test_cost_unknown_for_one_model_is_not_ranked():
     said = efficiency_misnomer([MOE, DENSE, dataclasses.replace(WORSE, num_bytes=None)])
-    assert set(said.ranks) == {"active params", "total params", "FLOPs"}
+    assert set(said.ranks) == {"active_params", "total_params", "num_flops"}
     assert len(efficiency_misnomer([MOE, dataclasses.replace(DENSE, accuracy=math.nan)]).models) == 1
 
 
-def test_few_models_say_nothing_and_groups_are_not_mixed():
+def test_misnomer_needs_three_models_of_one_group():
     assert efficiency_misnomer([MOE, DENSE]).lines() == []
     assert efficiency_misnomer([]).lines() == []
     with pytest.raises(ValueError, match="pass one group"):
         efficiency_misnomer([MOE, OURS])
 
 
-def test_the_table_says_it_below_the_group():
+def test_misnomer_is_printed_below_the_group():
     text = BenchmarkTable([MOE, DENSE, WORSE]).to_markdown()
     assert "not beaten in accuracy and every cost" in text
     assert "its rank correlation with 1/active params is" in text

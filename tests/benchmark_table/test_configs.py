@@ -9,7 +9,7 @@ from intensive_callbacks.benchmark.configs import row_of_config
 KNOWN = {"model": "m", "task": "MMLU", "protocol": "5-shot", "source": "here", "accuracy": 0.541}
 
 
-def test_a_config_and_a_number_make_a_row():
+def test_row_of_a_config_and_an_accuracy():
     # OLMoE-1B-7B: 6.919e9 parameters, 1.282e9 active with both embeddings in, in bfloat16
     config = OlmoeConfig(
         hidden_size=2048, intermediate_size=1024, num_experts=64, num_experts_per_tok=8, dtype="bfloat16"
@@ -20,7 +20,7 @@ def test_a_config_and_a_number_make_a_row():
     assert row.num_bytes == pytest.approx(2 * row.total_params, rel=1e-3)
 
 
-def test_a_file_is_read_and_what_is_known_better_is_kept(tmp_path):
+def test_config_file_is_read_and_given_values_win(tmp_path):
     config = LlamaConfig(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, vocab_size=10)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**config.to_dict(), "model_type": "llama"}), encoding="utf-8")
@@ -29,7 +29,7 @@ def test_a_file_is_read_and_what_is_known_better_is_kept(tmp_path):
     assert (row.total_params, row.active_params, row.num_bytes) == (824, 824, 77)
 
 
-def test_nothing_is_looked_up_by_name(tmp_path, monkeypatch):
+def test_model_names_are_not_looked_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
         row_of_config("meta-llama/Llama-2-7b-hf", **KNOWN)
@@ -38,7 +38,7 @@ def test_nothing_is_looked_up_by_name(tmp_path, monkeypatch):
         row_of_config("config.json", **KNOWN)
 
 
-def test_a_config_runs_no_code_of_its_own(tmp_path):
+def test_config_runs_no_code_of_its_own(tmp_path):
     (tmp_path / "evil.py").write_text("raise SystemExit('ran')", encoding="utf-8")
     config = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -1,11 +1,14 @@
 import dataclasses
+import json
 import math
 import re
 
 import pytest
+import torch
+from torchmetrics import Metric
 
-from benchmark.rows import DENSE, MOE, OURS
-from intensive_callbacks import BenchmarkTable
+from benchmark_table.rows import DENSE, MOE, OURS
+from intensive_callbacks import BenchmarkTable, cards
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
 GROUP = ("MMLU", "5-shot")
@@ -16,7 +19,11 @@ def value(table, model, column):
     return row[table.columns.index(column)]
 
 
-def test_comparable_values_are_formed_by_one_convention_from_the_figures_of_a_row():
+def cells(table, name, group):
+    return table.grid.cells[group][table.grid.find(name)]
+
+
+def test_comparable_values_follow_from_a_rows_figures():
     table = BenchmarkTable([MOE, DENSE, OURS])
     assert value(table, "sparse", "P3 (points per 1e9 params)") == pytest.approx(8.0)  # 80 / 10 active
     assert value(table, "sparse", "P2F (points per TFLOP)") == pytest.approx(4000)  # 80 / (2 x 10e9 / 1e12)
@@ -27,7 +34,7 @@ def test_comparable_values_are_formed_by_one_convention_from_the_figures_of_a_ro
     assert value(table, "sparse", "total params (B)") == 100
 
 
-def test_densities_and_where_they_have_a_meaning():
+def test_densities_against_published_values():
     bonsai = dataclasses.replace(MOE, accuracy=0.705, num_bytes=1.15e9)  # 1-bit Bonsai 8B whitepaper: 1.06
     assert value(BenchmarkTable([bonsai]), "sparse", "ID (nats per GB)") == pytest.approx(1.0615, abs=1e-4)
     # logit((0.62 - 0.25) / 0.75) = -1.039 + 0.464 ln(N / 1e9), over 10e9 parameters
@@ -35,26 +42,25 @@ def test_densities_and_where_they_have_a_meaning():
     reached = dataclasses.replace(MOE, accuracy=0.62)
     assert value(BenchmarkTable([reached]), "sparse", "CD") == pytest.approx(size / 10, rel=1e-6)
     beyond, elsewhere = BenchmarkTable([MOE]), BenchmarkTable([OURS])
-    place = [column.title for column in beyond.numbers].index("CD")
-    assert "outside those that the models of the reference" in beyond.cells[GROUP][place][0].missing
-    assert elsewhere.cells[OURS.group][place][0].missing == "it has a meaning only on MMLU"
+    assert "outside those that the models of the reference" in cells(beyond, "CD", GROUP)[0].missing
+    assert cells(elsewhere, "CD", OURS.group)[0].missing == "it has a meaning only on MMLU"
 
 
-def test_known_flops_per_token_do_not_change_the_comparable_column():
+def test_counted_flops_leave_comparable_columns_unchanged():
     counted = dataclasses.replace(MOE, num_flops=23e9)
-    assert BenchmarkTable([counted]).rows() == BenchmarkTable([MOE]).rows()
+    first, second = BenchmarkTable([counted]), BenchmarkTable([MOE])
+    assert [row[:-1] for row in first.rows()] == [row[:-1] for row in second.rows()]  # the last is the record
 
 
-def test_standard_errors_are_binomial_and_scale_with_the_metric():
+def test_standard_errors_are_binomial_and_propagated():
     table = BenchmarkTable([MOE, DENSE])
     assert value(table, "sparse", "accuracy standard error") == pytest.approx(0.01)  # sqrt(0.8 x 0.2 / 1600)
     assert value(table, "dense", "accuracy standard error") is None
-    titles = [column.title for column in table.numbers]
-    errors = {title: table.cells[GROUP][titles.index(title)][0].error for title in ("P3", "P2F", "MER", "R3")}
+    errors = {symbol: cells(table, symbol, GROUP)[0].error for symbol in ("P3", "P2F", "MER", "R3")}
     assert errors == pytest.approx({"P3": 0.1, "P2F": 50, "MER": 0.01, "R3": 0.004})
 
 
-def test_rows_of_another_task_or_protocol_are_never_ranked_together():
+def test_groups_are_never_ranked_together():
     other = dataclasses.replace(DENSE, protocol="0-shot", accuracy=0.99)
     table = BenchmarkTable([MOE, DENSE, other, OURS])
     assert table.best("accuracy", GROUP) == ["dense"]
@@ -64,13 +70,13 @@ def test_rows_of_another_task_or_protocol_are_never_ranked_together():
     assert table.best("accuracy", ("MMLU", "0-shot")) == []  # nobody to be better than
 
 
-def test_the_winner_of_a_column_is_named_in_plain_rows():
+def test_best_in_lists_the_columns_that_a_row_wins():
     table = BenchmarkTable([MOE, DENSE])
     assert value(table, "sparse", "best in") == "active params, weights, FLOPs, P3, P2F"
     assert value(table, "dense", "best in") == "total params, weights, accuracy, MER, ID"
 
 
-def test_sorting_puts_the_best_of_each_group_first_and_the_undefined_last():
+def test_sorting_best_first_undefined_last():
     unknown = dataclasses.replace(DENSE, model="unknown", active_params=None)
     table = BenchmarkTable([unknown, DENSE, MOE], sort="intensive/p3_score")
     assert [row[0] for row in table.rows()] == ["sparse", "dense", "unknown"]
@@ -79,19 +85,21 @@ def test_sorting_puts_the_best_of_each_group_first_and_the_undefined_last():
         BenchmarkTable([MOE], sort="size")
 
 
-def test_what_is_undefined_has_a_reason():
+def test_undefined_cells_have_reasons():
     closed = dataclasses.replace(MOE, num_bytes=None, active_params=None, random_baseline=None)
     table = BenchmarkTable([closed, dataclasses.replace(MOE, model="no score", accuracy=math.nan)])
-    titles = [column.title for column in table.numbers]
-    missing = {title: [cell.missing for cell in cells] for title, cells in zip(titles, table.cells[GROUP], strict=True)}
-    assert missing["MER"] == ["bytes of the weights not given", "accuracy not given"]
-    assert missing["P3"][0] == "active parameters not given"
-    assert missing["R3"][0] == "accuracy of chance, active parameters not given"
-    assert missing["total params"] == ["", ""]
+    missing = {
+        column.key: [cell.missing for cell in of_column] for column, of_column in table.grid.cells[GROUP].items()
+    }
+    assert missing["intensive/memory_efficiency"] == ["bytes of the weights not given", "accuracy not given"]
+    assert missing["intensive/p3_score"][0] == "active parameters not given"
+    assert missing["intensive/relevance_rate"][0] == "accuracy of chance, active parameters not given"
+    assert missing["total_params"] == ["", ""]
+    assert value(table, "no score", "undefined") == "accuracy, P3, P2F, MER, R3, ID, CD: accuracy not given"
     assert value(table, "sparse", "P3 (points per 1e9 params)") is None
 
 
-def test_measured_values_stand_in_columns_of_their_own_unless_they_repeat_a_comparable_one():
+def test_measured_columns_skip_repeats_of_comparable_values():
     table = BenchmarkTable([MOE, OURS])
     assert value(table, "ours", "CES measured (fraction)") == 0.9
     assert value(table, "sparse", "CES measured (fraction)") is None
@@ -100,7 +108,7 @@ def test_measured_values_stand_in_columns_of_their_own_unless_they_repeat_a_comp
     assert value(BenchmarkTable([differs]), "ours", "P2F measured (points per TFLOP)") == 1.5
 
 
-def test_plain_rows_are_what_a_table_of_wandb_takes():
+def test_plain_rows_are_valid_wandb_cells():
     table = BenchmarkTable([MOE, DENSE, OURS])
     assert {len(row) for row in table.rows()} == {len(table.columns)}
     assert {type(cell) for row in table.rows() for cell in row} <= {str, float, int, type(None)}
@@ -109,7 +117,7 @@ def test_plain_rows_are_what_a_table_of_wandb_takes():
     assert frame.loc[0, "P3 (points per 1e9 params)"] == pytest.approx(8.0)
 
 
-def test_metrics_on_request():
+def test_metrics_argument():
     assert "P3 (points per 1e9 params)" not in BenchmarkTable([MOE], metrics=["MER"]).columns
     with pytest.raises(ValueError, match="CES does not follow from a row's figures: it needs expert_ids, num_experts"):
         BenchmarkTable([MOE], metrics=["CES"])
@@ -126,12 +134,55 @@ def test_metrics_on_request():
         ({"per": "image"}, "per must be 'token' or 'example'"),
     ],
 )
-def test_a_row_that_cannot_be_true_is_refused(change, message):
+def test_impossible_row_is_an_error(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(MOE, **change)
 
 
-def test_a_row_needs_little():
+def test_row_with_required_fields_only():
     bare = BenchmarkRow(model="bare", task="t", protocol="p", source="s")
     (row,) = BenchmarkTable([bare]).rows()
-    assert [cell for cell in row if cell is not None] == ["bare", "t", "p", "token", "", "s"]
+    *given, record = [cell for cell in row if cell is not None]
+    undefined = (
+        "total params: total parameters not given; active params: active parameters not given; "
+        "weights: bytes of the weights not given; FLOPs: FLOPs not given; "
+        "accuracy, P3, P2F, MER, R3, ID, CD: accuracy not given"
+    )
+    assert given == ["bare", "t", "p", "token", "", undefined, "s"]
+    assert json.loads(record) == {"model": "bare", "task": "t", "protocol": "p", "source": "s"}
+
+
+class Watts(Metric):
+    def update(self, accuracy):
+        pass
+
+    def compute(self):
+        return torch.tensor(0.0)
+
+
+def test_registered_card_has_a_measured_column_only(monkeypatch):
+    monkeypatch.setattr(cards, "CARDS", cards.CARDS)
+    monkeypatch.setattr(cards, "_REGISTERED", {})
+    own = dataclasses.replace(cards.card("P3"), key="mine/watts", symbol="watts", unit="W", better="lower", metric=None)
+    cards.register_card(own, Watts)
+    rows = [dataclasses.replace(MOE, measured={"mine/watts": 300.0}), dataclasses.replace(DENSE, measured={})]
+    rows += [dataclasses.replace(DENSE, model="cooler", measured={"mine/watts": 200.0})]
+    table = BenchmarkTable(rows, sort="watts")
+    assert value(table, "sparse", "watts measured (W)") == 300
+    assert [row[0] for row in table.rows()] == ["cooler", "sparse", "dense"]
+    assert table.best("mine/watts", GROUP) == ["cooler"]
+    with pytest.raises(ValueError, match=r"watts \(mine/watts\) has no function of a row's figures"):
+        BenchmarkTable(rows, metrics=["watts"])
+
+
+def test_measured_keys_without_a_card_keep_their_key():
+    row = dataclasses.replace(OURS, measured={"CES": 1.0, "intensive/config_entropy": 2.0, "loss": 3.0})
+    table = BenchmarkTable([row])
+    assert value(table, "ours", "CES measured") == 1.0
+    assert value(table, "ours", "intensive/config_entropy measured (fraction)") == 2.0
+    assert value(table, "ours", "loss measured") == 3.0
+    assert [column.key for column in table.grid.columns if column.measured] == [
+        "intensive/config_entropy",
+        "CES",
+        "loss",
+    ]

@@ -1,0 +1,1 @@
+"""One printer per format, each a function of the grid."""

@@ -48,6 +48,11 @@ class Sink:
         >>> sink.alert("routing/health", "this sink has no alerts")
     """
 
+    @property
+    def name(self) -> str:
+        """What messages call this sink."""
+        return type(self).__name__
+
     def publish(self) -> None:
         """Create or update prebuilt dashboards, before training; may need a network."""
 

@@ -35,6 +35,11 @@ class LoggerSink(Sink):
         """What takes tables, charts, alerts and summary; found at its first use, which may start the logger's run."""
         return tracker_of(self.logger)
 
+    @property
+    def name(self) -> str:
+        """The logger's class."""
+        return type(self.logger).__name__
+
     def publish(self) -> None:
         """Publish the tracker's dashboards."""
         self.tracker.publish()

@@ -15,6 +15,11 @@ def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def log_twice(sink):
+    log_all(sink)
+    log_all(sink)
+
+
 @pytest.fixture
 def without_render(monkeypatch):
     charts.can_draw.cache_clear()
@@ -54,8 +59,7 @@ def test_the_page_draws_every_chart_and_fetches_nothing(tmp_path):
 
 def test_without_the_render_extra_one_line_names_it(tmp_path, without_render):
     with pytest.warns(RuntimeWarning, match=r"intensive_callbacks: .*'intensive-callbacks\[render\]'") as caught:
-        log_all(FileSink(tmp_path))
-        log_all(FileSink(tmp_path))
+        log_twice(FileSink(tmp_path))
     assert len(caught) == 1
     assert (tmp_path / "overview.json").exists()
     assert not (tmp_path / "overview.html").exists()

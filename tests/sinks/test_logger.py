@@ -1,6 +1,7 @@
 """Which sink each logger gets; the loggers are real where they can be installed quickly."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -58,6 +59,7 @@ def test_a_logger_that_only_takes_values_gets_them():
     log_all(sink)
     assert logger.calls == [(49, {P3, CES}), (99, {P3})]
     assert type(sink.tracker) is Sink
+    assert sink.name == "Plain"
 
 
 def test_no_logger_is_touched_before_its_sink_is_used():
@@ -84,7 +86,9 @@ def test_a_stand_in_that_can_do_everything_gets_nothing():
     log_all(LoggerSink(DummyLogger()))
 
 
-@pytest.mark.parametrize("package", [CSVLogger, lightning.pytorch.loggers.CSVLogger, lightning.fabric.loggers.CSVLogger])
+@pytest.mark.parametrize(
+    "package", [CSVLogger, lightning.pytorch.loggers.CSVLogger, lightning.fabric.loggers.CSVLogger]
+)
 def test_a_csv_logger_gets_files_beside_its_values(tmp_path, package):
     logger = package(tmp_path, name="tiny")
     sink = LoggerSink(logger)
@@ -97,6 +101,14 @@ def test_a_csv_logger_gets_files_beside_its_values(tmp_path, package):
     assert (folder / "metrics.csv").read_text().splitlines()[0] == f"{CES},{P3},step"
     overview = json.loads((folder / "overview.json").read_text())
     assert [(row["metric"], row["step"], row["value"]) for row in overview] == POINTS
+
+
+@pytest.mark.parametrize("package", [CSVLogger, lightning.pytorch.loggers.CSVLogger])
+def test_other_processes_write_nothing(tmp_path, monkeypatch, package):
+    for name in ("lightning_utilities.core.rank_zero", "lightning_fabric.utilities.rank_zero"):
+        monkeypatch.setattr(import_module(name).rank_zero_only, "rank", 1, raising=False)
+    log_all(LoggerSink(package(tmp_path, name="tiny")))
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_csv_logger_in_a_bucket_gets_no_local_files(tmp_path, monkeypatch):

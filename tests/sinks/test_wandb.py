@@ -11,7 +11,7 @@ import wandb
 from intensive_callbacks.sinks import WandbSink
 from intensive_callbacks.sinks import wandb as module
 from offline_runs import history, inspected, tables
-from sinks.logged import ALARM, CELLS, HEATMAP, OVERVIEW, P3, POINTS, VERDICT, log_all
+from sinks.logged import ALARM, CELLS, P3, POINTS, VERDICT, log_all
 
 
 @pytest.fixture
@@ -38,36 +38,44 @@ def charts_in(records):
 
 
 def test_an_offline_run_holds_all_that_was_logged(run):
-    log_all(WandbSink(run))
+    sink = WandbSink(run)
+    log_all(sink)
+    sink.alert("routing/health", "collapse in blocks.1")
     assert run.summary["routing/health"] == VERDICT
     folder, records = finished(run)
     rows = history(records)
     assert [(row["trainer/global_step"], row[P3]) for row in rows if P3 in row] == [(49, 1.0), (99, 2.0)]
+
     preview, overview = tables(folder, "intensive_overview_table")
     assert overview["columns"] == ["run", "metric", "step", "value"]
     assert overview["data"] == [["tiny", *point] for point in POINTS]
     assert preview["data"] == [["tiny", key, step, value] for key, step, value in POINTS if step == 0]
+    shown = [row["intensive_overview_table.path"] for row in rows if "intensive_overview_table.path" in row][-1]
+    assert json.loads((Path(folder) / "files" / shown).read_text(encoding="utf-8")) == overview
     (heatmap,) = tables(folder, "routing_heatmap_table")
     assert heatmap["columns"] == ["run", "step", "layer", "expert", "load"]
     assert heatmap["data"] == [["tiny", 100, *cell] for cell in CELLS]
     (benchmark,) = tables(folder, "final_benchmark")
     assert [row[0] for row in benchmark["data"]] == ["tiny", "large"]
-    (alert,) = [record["alert"] for record in records if record["type"] == "alert"]
-    assert (alert["title"], alert["text"]) == ("routing/health", ALARM)
 
-
-def test_without_presets_the_line_series_draws_the_overview(run):
-    log_all(WandbSink(run))
-    charts = charts_in(finished(run)[1])
+    charts = charts_in(records)
     assert set(charts) == {"intensive_overview"}
     assert charts["intensive_overview"]["panelDefId"] == "wandb/lineseries/v0"
     fields = {"step": "step", "lineKey": "metric", "lineVal": "value"}
     assert charts["intensive_overview"]["fieldSettings"] == fields
 
+    alerts = [record["alert"] for record in records if record["type"] == "alert"]
+    assert [alert["text"] for alert in alerts] == [ALARM, "collapse in blocks.1"]
+    assert {alert["title"] for alert in alerts} == {"routing/health"}
+    # W&B's server holds back what comes within this time after an alert of the same title.
+    assert all(int(alert["wait_duration"]) <= 1 for alert in alerts)
+
 
 def test_published_presets_draw_the_same_tables(run):
     presets = {name: f"team/intensive-{name}-0" for name in ("overview", "heatmap")}
-    log_all(WandbSink(run, presets=presets))
+    sink = WandbSink(run, presets=presets)
+    log_all(sink)
+    sink.log_table("t", SimpleNamespace(columns=["model", "P3"], rows=lambda: [["a", 1.0], ["b", math.nan]]))
     folder, records = finished(run)
     charts = charts_in(records)
     assert {key: chart["panelDefId"] for key, chart in charts.items()} == {
@@ -76,22 +84,22 @@ def test_published_presets_draw_the_same_tables(run):
     }
     assert tables(folder, "intensive_overview_table")[-1]["data"] == [["tiny", *point] for point in POINTS]
     assert tables(folder, "routing_heatmap_table")[-1]["data"] == [["tiny", 100, *cell] for cell in CELLS]
+    assert tables(folder, "t") == [{"columns": ["model", "P3"], "data": [["a", 1.0], ["b", None]]}]
 
 
 def test_values_of_a_plain_loop_share_lightnings_x_axis(run):
-    sink = WandbSink(run)
+    sink, prefixed = WandbSink(run), WandbSink(run, prefix="mine")
     for step in range(3):
         run.log({"loss": 1.0})
         sink.log_values({P3: float(step)}, 10 * step)
+    prefixed.log_values({P3: 3.0}, 30)
     records = finished(run)[1]
-    assert [(row["trainer/global_step"], row[P3]) for row in history(records) if P3 in row] == [
-        (0, 0.0),
-        (10, 1.0),
-        (20, 2.0),
-    ]
+    rows = history(records)
+    assert [(r["trainer/global_step"], r[P3]) for r in rows if P3 in r] == [(0, 0.0), (10, 1.0), (20, 2.0)]
+    assert [(r["trainer/global_step"], r[f"mine-{P3}"]) for r in rows if f"mine-{P3}" in r] == [(30, 3.0)]
     defined = [record["metric"] for record in records if record["type"] == "metric"]
     axes = {metric["name"]: metric.get("step_metric") for metric in defined if "name" in metric}
-    assert axes[P3] == "trainer/global_step"
+    assert axes[P3] == axes[f"mine-{P3}"] == "trainer/global_step"
     assert "loss" not in axes
 
 
@@ -105,28 +113,6 @@ def test_a_loop_that_passes_its_own_step_loses_no_row(run):
     assert [row[P3] for row in rows if P3 in row] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_prefix_stands_before_the_keys_of_values(run):
-    WandbSink(run, prefix="mine").log_values({P3: 1.0}, 7)
-    (row,) = history(finished(run)[1])
-    assert (row["trainer/global_step"], row[f"mine-{P3}"]) == (7, 1.0)
-
-
-def test_two_alerts_at_one_step_are_both_sent(run):
-    sink = WandbSink(run)
-    sink.alert("routing/health", "collapse in blocks.0")
-    sink.alert("routing/health", "collapse in blocks.1")
-    alerts = [record["alert"] for record in finished(run)[1] if record["type"] == "alert"]
-    assert [alert["text"] for alert in alerts] == ["collapse in blocks.0", "collapse in blocks.1"]
-    # W&B's server holds back what comes within this time after an alert of the same title.
-    assert all(int(alert["wait_duration"]) <= 1 for alert in alerts)
-
-
-def test_a_cell_that_is_not_finite_is_empty(run):
-    WandbSink(run).log_table("t", SimpleNamespace(columns=["model", "P3"], rows=lambda: [["a", 1.0], ["b", math.nan]]))
-    (table,) = tables(finished(run)[0], "t")
-    assert table == {"columns": ["model", "P3"], "data": [["a", 1.0], ["b", None]]}
-
-
 @pytest.mark.parametrize("value", [None, 0, 1.5, "words", True])
 def test_a_finite_cell_is_kept(value):
     assert module._cell(value) is value
@@ -136,15 +122,11 @@ def test_nothing_to_draw_logs_nothing(run):
     sink = WandbSink(run)
     sink.log_chart("overview", [{"step": 0, P3: math.nan}])
     sink.log_chart("heatmap", [])
-    folder, records = finished(run)
-    assert not list(Path(folder).glob("files/media"))
-    assert history(records) == []
-
-
-def test_an_offline_run_publishes_nothing(run):
-    sink = WandbSink(run)
     sink.publish()
     assert sink.presets == {}
+    assert run.step == 0
+    run.finish()
+    assert not list(Path(run.settings.sync_dir).glob("files/media"))
 
 
 def test_the_line_to_sync_names_the_runs_folder(run):
@@ -200,17 +182,3 @@ def test_the_growing_overview_gives_up_once_it_has_failed(monkeypatch):
     for _ in range(100):
         overview.grow(list)
     assert calls == [1]
-
-
-def test_a_preview_is_logged_and_the_final_chart_replaces_it(run):
-    sink = WandbSink(run)
-    sink.log_chart("overview", OVERVIEW[:2], final=False)
-    sink.log_chart("overview", OVERVIEW)
-    sink.log_chart("heatmap", HEATMAP)
-    folder, records = finished(run)
-    assert [len(table["data"]) for table in tables(folder, "intensive_overview_table")] == [3, 5]
-    last = {}
-    for row in history(records):
-        last |= row
-    newest = Path(folder) / "files" / last["intensive_overview_table.path"]
-    assert len(json.loads(newest.read_text(encoding="utf-8"))["data"]) == 5

@@ -30,8 +30,8 @@ _LINE_SERIES = {"step": "step", "lineKey": "metric", "lineVal": "value"}
 class WandbSink(Sink):
     """Logs to a W&B run: values, the final table, overview and heatmap, alerts and summary.
 
-    Values have the x axis ``trainer/global_step``, as those of Lightning's logger. A call without a row of your own
-    between two of the sink's is one row of W&B's history; the sink never passes W&B's ``step``.
+    Values have the x axis ``trainer/global_step``, as those of Lightning's logger. Each row is committed at once,
+    without W&B's ``step``; in a loop that passes ``step`` itself, log your own values of a step first.
 
     Args:
         run: the W&B run.

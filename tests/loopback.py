@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server on this machine: what wandb's client needs to run online, and what it was told."""
+"""A stand-in for W&B's server on this machine: answers what wandb's client needs, and records what it sends."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ KEY = "0123456789" * 4
 
 
 class Loopback:
-    """What the server knows. ``refuse`` maps an operation to the status it answers with."""
+    """The server and what it has recorded. ``refuse`` maps an operation to the status it is answered with."""
 
     def __init__(self):
         self.charts, self.views, self.operations, self.refuse = {}, {}, [], {}
@@ -34,7 +34,7 @@ class Loopback:
         self.stop()
 
     def stop(self):
-        """Be gone, as a server that dies."""
+        """Stop answering, as a server that dies."""
         if self.server:
             self.server.shutdown()
             self.server.server_close()

@@ -1,7 +1,6 @@
-"""What goes to W&B besides scalars: the overview chart and the final table. The only module that imports wandb.
+"""W&B: values, tables, charts, alerts and summary. The only module that imports wandb to log.
 
-A value never comes with ``step=``: W&B drops a step lower than its own. A call belongs on the rank that has the real
-run; on the others Lightning's loggers hand out a stand-in, which :func:`find_run` does not take.
+A value never comes with ``step=``: W&B drops a step lower than its own.
 """
 
 from __future__ import annotations
@@ -11,29 +10,95 @@ import math
 import shlex
 import sys
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from intensive_callbacks.dashboards.presets import PRESETS
-from intensive_callbacks.dashboards.publish import publish
-from intensive_callbacks.dashboards.tables import heatmap_table, overview_is_due, overview_table
+from intensive_callbacks.sinks import charts
+from intensive_callbacks.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wandb import Run
 
+    from intensive_callbacks.sinks.base import Table
+
 BENCHMARK_KEY = "final_benchmark"
+STEP_KEY = "trainer/global_step"  # as Lightning's logger calls the x axis
+_LINE_SERIES = {"step": "step", "lineKey": "metric", "lineVal": "value"}
 
 
-class TableLike(Protocol):
-    """What :func:`log_table` needs of a table."""
+class WandbSink(Sink):
+    """Logs to a W&B run: values, the final table, overview and heatmap, alerts and summary.
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns' titles."""
+    Values have the x axis ``trainer/global_step``, as those of Lightning's logger. Each row is committed at once,
+    without W&B's ``step``; in a loop that passes ``step`` itself, log your own values of a step first.
 
-    def rows(self) -> list[list[Any]]:
-        """The rows, each with a value per column."""
+    Args:
+        run: the W&B run.
+        presets: the published chart presets by name, ``"overview"`` and ``"heatmap"``, each as ``entity/name``;
+            without them W&B's line series draws the overview, and the heatmap is a table. :meth:`publish` sets them.
+        prefix: what stands before each value's key, with a hyphen between, as ``WandbLogger(prefix=...)`` has it.
+    """
+
+    def __init__(self, run: Run, *, presets: Mapping[str, str] | None = None, prefix: str = "") -> None:
+        self.run = run
+        self.presets = dict(presets or {})
+        self.prefix = prefix
+        self._on_axis: set[str] = set()
+
+    def publish(self) -> None:
+        """Publish chart presets and workspace to an online run's project, once, and draw with these presets.
+
+        Raises:
+            PublishError: if W&B cannot be reached or refuses.
+        """
+        from intensive_callbacks.dashboards.publish import publish
+
+        if not self.presets and not self.run.offline:
+            self.presets = publish(self.run.entity, self.run.project, self.prefix).presets
+
+    def log_values(self, values: Mapping[str, float], step: int) -> None:
+        """Log one row, and place each new key on the x axis ``trainer/global_step``."""
+        row = {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in values.items()}
+        for key in row.keys() - self._on_axis:
+            self.run.define_metric(key, step_metric=STEP_KEY)
+        self._on_axis |= row.keys()
+        self.run.log({**row, STEP_KEY: step})
+
+    def log_table(self, key: str, table: Table) -> None:
+        """Log a table; a value that is not finite becomes an empty cell."""
+        import wandb
+
+        cells = [[_cell(value) for value in row] for row in table.rows()]
+        self.run.log({key: wandb.Table(columns=list(table.columns), data=cells, allow_mixed_types=True)})
+
+    def log_chart(self, name: str, rows: Sequence[Mapping[str, Any]], *, final: bool = True) -> None:  # noqa: ARG002 - a preview is cheap enough
+        """Log a chart's table, and the chart that draws it: by its preset, or else by W&B's line series."""
+        import wandb
+
+        from intensive_callbacks.dashboards.presets import PRESETS
+
+        table = charts.long_table(name, rows, self.run.name or self.run.id)
+        if not table:
+            return
+        logged = wandb.Table(columns=list(table[0]), data=[list(row.values()) for row in table])
+        preset, fields = self.presets.get(name), PRESETS[name].fields
+        if name == "overview" and preset is None:
+            preset, fields = "wandb/lineseries/v0", _LINE_SERIES
+        if preset is None:
+            self.run.log({PRESETS[name].table: logged})
+        else:
+            strings = {"title": PRESETS[name].title, "xname": "step"}
+            # wandb adds "_table" to the key of the table.
+            self.run.log({charts.key(name): wandb.plot_table(preset, logged, dict(fields), strings)})
+
+    def alert(self, title: str, text: str) -> None:
+        """Send an alert; W&B would hold back a second one of the same title for a minute."""
+        self.run.alert(title, text, wait_duration=0.001)
+
+    def set_summary(self, key: str, value: str | float) -> None:
+        """Set a value of the run's summary."""
+        self.run.summary[key] = value
 
 
 def is_run(experiment: Any) -> TypeGuard[Run]:
@@ -45,13 +110,9 @@ def is_run(experiment: Any) -> TypeGuard[Run]:
     return wandb is not None and isinstance(experiment, wandb.Run)
 
 
-def find_run(loggers: Iterable[Any]) -> Run | None:
-    """The W&B run among a Trainer's loggers on this rank, or ``None``."""
-    for logger in loggers:
-        experiment: Any = getattr(logger, "experiment", None)
-        if is_run(experiment):
-            return experiment
-    return None
+def sync_command(run: Run) -> str | None:
+    """The line that brings an offline run to W&B, or ``None`` for a run that is online."""
+    return f"wandb sync {shlex.quote(str(run.settings.sync_dir))}" if run.offline else None
 
 
 def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
@@ -79,33 +140,45 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
         return json.load(file)
 
 
-def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None = None) -> None:
-    """Log the overview line series: the table, and the chart that draws it.
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    Args:
-        run: the W&B run.
-        rows: the history, each row a ``step`` and values by key.
-        preset: the published overview preset, as ``entity/name``; without one W&B's own line series draws the table.
-    """
-    table = overview_table(rows, run.name or run.id)
-    if preset is None:
-        _log_chart(
-            run, "overview", table, "wandb/lineseries/v0", {"step": "step", "lineKey": "metric", "lineVal": "value"}
-        )
-    else:
-        _log_chart(run, "overview", table, preset, PRESETS["overview"].fields)
+
+# What callback.py and some tests call until they use the sink.
+
+
+def find_run(loggers: Iterable[Any]) -> Run | None:
+    """The W&B run among a Trainer's loggers on this rank, or ``None``."""
+    return next((logger.experiment for logger in loggers if is_run(getattr(logger, "experiment", None))), None)
+
+
+def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None = None) -> None:
+    """Log the overview: :meth:`WandbSink.log_chart`."""
+    WandbSink(run, presets={"overview": preset} if preset else None).log_chart("overview", list(rows))
+
+
+def log_heatmap(
+    run: Run, snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], preset: str | None = None
+) -> None:
+    """Log the heatmap: :meth:`WandbSink.log_chart`."""
+    rows = [{"step": step, "loads": loads} for step, loads in snapshots]
+    WandbSink(run, presets={"heatmap": preset} if preset else None).log_chart("heatmap", rows)
+
+
+def log_table(run: Run, table: Table, key: str = BENCHMARK_KEY) -> None:
+    """Log a table: :meth:`WandbSink.log_table`."""
+    WandbSink(run).log_table(key, table)
+
+
+def publish_dashboard(run: Run, prefix: str = "") -> dict[str, str]:
+    """Publish charts and workspace view: :meth:`WandbSink.publish`."""
+    sink = WandbSink(run, prefix=prefix)
+    sink.publish()
+    return sink.presets
 
 
 class GrowingOverview:
-    """The overview while its run goes on: logged again at every doubling of what there is to draw, 20 times at most.
-
-    W&B writes the whole chart each time and, online, waits for its server; so it is logged rarely, and no more once
-    that has failed.
-
-    Args:
-        run: the W&B run.
-        preset: the published overview preset, as :func:`log_overview` takes it.
-    """
+    """The overview while its run goes on: logged again at every doubling of what there is to draw."""
 
     def __init__(self, run: Run, preset: str | None = None) -> None:
         self.run = run
@@ -114,71 +187,12 @@ class GrowingOverview:
         self._gave_up = False
 
     def grow(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Take note of one more logged row; log the overview if it is due.
+        """Take note of one more logged row; log the overview if it is due."""
+        from intensive_callbacks.dashboards.tables import overview_is_due
 
-        Args:
-            rows: gives the history, and is only called when the overview is due.
-        """
         self._num_logged += 1
         if self._gave_up or not overview_is_due(self._num_logged):
             return
         self._gave_up = True
         log_overview(self.run, rows(), self.preset)
         self._gave_up = False
-
-
-def log_heatmap(
-    run: Run, snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], preset: str | None = None
-) -> None:
-    """Log which experts each layer used: the table, and with the published preset the chart that draws it.
-
-    Args:
-        run: the W&B run.
-        snapshots: moments of training as (step, load of each expert by layer's name).
-        preset: the published heatmap preset, as ``entity/name``; W&B has none of its own that fits.
-    """
-    table = heatmap_table(snapshots, run.name or run.id)
-    _log_chart(run, "heatmap", table, preset, PRESETS["heatmap"].fields)
-
-
-def _log_chart(run: Run, name: str, rows: list[dict[str, Any]], preset: str | None, fields: Mapping[str, str]) -> None:
-    import wandb
-
-    if not rows:
-        return
-    key = PRESETS[name].table
-    table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
-    if preset is None:
-        run.log({key: table})
-        return
-    chart = wandb.plot_table(preset, table, dict(fields), {"title": PRESETS[name].title, "xname": "step"})
-    run.log({key.removesuffix("_table"): chart})  # wandb adds the suffix to the table's key
-
-
-def log_table(run: Run, table: TableLike, key: str = BENCHMARK_KEY) -> None:
-    """Log a table; what is not finite becomes an empty cell."""
-    import wandb
-
-    data = [[_cell(value) for value in row] for row in table.rows()]
-    run.log({key: wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)})
-
-
-def publish_dashboard(run: Run, prefix: str = "") -> dict[str, str]:
-    """Publish charts and workspace view to an online run's project.
-
-    Returns:
-        The presets for :func:`log_overview` and :func:`log_heatmap`, by name; nothing for an offline run.
-
-    Raises:
-        PublishError: if W&B cannot be reached or refuses.
-    """
-    return {} if run.offline else publish(run.entity, run.project, prefix).presets
-
-
-def sync_command(run: Run) -> str | None:
-    """The line that brings an offline run to W&B, or ``None`` for a run that is online."""
-    return f"wandb sync {shlex.quote(str(run.settings.sync_dir))}" if run.offline else None
-
-
-def _cell(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

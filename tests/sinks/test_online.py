@@ -23,7 +23,8 @@ import sys, time, warnings
 from pathlib import Path
 import wandb
 from intensive_callbacks.dashboards.publish import PublishError
-from intensive_callbacks.sinks import wandb as sink
+from intensive_callbacks.sinks import WandbSink
+from intensive_callbacks.sinks.wandb import sync_command
 
 class Table:
     columns = ["model", "P3"]
@@ -82,17 +83,20 @@ def test_an_online_run_publishes_once_and_logs_chart_and_table(child, server, of
         TRAIN
         + """
 for _ in range(2):
-    presets = sink.publish_dashboard(run)
-run.log({"intensive/p3_score": 1.0})
-sink.log_overview(run, [{"step": step, "intensive/p3_score": float(step)} for step in range(5)], presets["overview"])
-sink.log_heatmap(run, [(4, {"layer": [1, 3]})], presets["heatmap"])
-sink.log_table(run, Table())
-assert sink.sync_command(run) is None
+    sink = WandbSink(run)
+    sink.publish()
+sink.publish()
+sink.log_values({"intensive/p3_score": 1.0}, 4)
+sink.log_chart("overview", [{"step": step, "intensive/p3_score": float(step)} for step in range(5)])
+sink.log_chart("heatmap", [{"step": 4, "loads": {"layer": [1, 3]}}])
+sink.log_table("final_benchmark", Table())
+assert sync_command(run) is None
 run.finish()
 """
     )
     assert child(script).wait(90) == 0, words(offline)
     assert server.misunderstood == []
+    assert server.operations.count("SaveView") == 2
     assert len(server.charts) == len(PRESETS)
     assert len(server.views) == 1
     (view,) = server.views.values()
@@ -122,7 +126,7 @@ def test_a_refusal_is_one_line_and_no_key(child, server, offline, operation, sta
     assert KEY not in words(offline)
 
 
-def test_publishing_into_a_project_that_is_not_there_says_what_to_do(child, server, offline):
+def test_publishing_into_a_missing_project_says_what_to_do(child, server, offline):
     server.projects = set()
     script = "from intensive_callbacks.dashboards.cli import app; app(['publish', '--entity', 'e', '--project', 'p'])"
     assert child(script).wait(60) == 1
@@ -187,7 +191,7 @@ wandb.finish()
 
 
 @pytest.mark.slow
-def test_training_publishes_at_the_first_run_and_reuses_at_the_second(child, server, offline):
+def test_a_second_training_reuses_what_the_first_published(child, server, offline):
     for _ in range(2):
         assert child(training(offline)).wait(120) == 0, words(offline)
     assert server.misunderstood == []

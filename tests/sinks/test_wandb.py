@@ -8,82 +8,158 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from intensive_callbacks.sinks import wandb as sink
-from offline_runs import inspected
-
-HISTORY = [
-    {"step": 0, "intensive/p3_score": 1.0, "intensive/config_entropy": 0.5},
-    {"step": 50, "intensive/p3_score": 2.0, "intensive/config_entropy": math.nan},
-    {"step": 100, "intensive/p3_score": 3.0, "intensive/config_entropy": 0.7},
-]
+from intensive_callbacks.sinks import WandbSink
+from intensive_callbacks.sinks import wandb as module
+from offline_runs import history, inspected, tables
+from sinks.logged import ALARM, CELLS, P3, POINTS, VERDICT, log_all
 
 
-def table(folder, key):
-    (path,) = Path(folder).glob(f"files/media/table/{key}_*.table.json")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_an_offline_run_holds_the_chart_and_both_tables(offline):
+@pytest.fixture
+def run(offline):
     run = wandb.init(project="p", name="tiny")
-    benchmark = SimpleNamespace(columns=["model", "P3"], rows=lambda: [["a", 1.0], ["b", math.nan]])
-    sink.log_overview(run, HISTORY)
-    sink.log_table(run, benchmark)
-    folder = run.settings.sync_dir
+    yield run
     run.finish()
 
-    assert table(folder, "intensive_overview_table") == {
-        "columns": ["run", "metric", "step", "value"],
-        "data": [
-            ["tiny", "intensive/p3_score", 0, 1.0],
-            ["tiny", "intensive/p3_score", 50, 2.0],
-            ["tiny", "intensive/p3_score", 100, 3.0],
-            ["tiny", "intensive/config_entropy", 0, 0.5],
-            ["tiny", "intensive/config_entropy", 100, 0.7],
-        ],
-    }
-    assert table(folder, "final_benchmark") == {"columns": ["model", "P3"], "data": [["a", 1.0], ["b", None]]}
-    records = inspected(folder)
+
+def finished(run):
+    """The folder of a run that ends now, and all its records."""
+    folder = run.settings.sync_dir
+    run.finish()
+    return folder, inspected(folder)
+
+
+def charts_in(records):
+    """The panels that the run's config asks for, by key."""
     config = {}
     for record in records:
         config |= record.get("config", {}).get("update", {})
-    chart = config["_wandb.visualize.intensive_overview"]["panel_config"]
-    assert chart["panelDefId"] == "wandb/lineseries/v0"
-    assert chart["fieldSettings"] == {"step": "step", "lineKey": "metric", "lineVal": "value"}
-    logged = [set(record["history"]["item"]) for record in records if record["type"] == "history"]
-    assert "intensive_overview_table.path" in logged[0]
-    assert "final_benchmark.path" in logged[1]
+    prefix = "_wandb.visualize."
+    return {key.removeprefix(prefix): value["panel_config"] for key, value in config.items() if key.startswith(prefix)}
 
 
-def test_a_published_preset_draws_the_same_table(offline):
-    run = wandb.init(project="p")
-    sink.log_overview(run, HISTORY, preset="team/intensive-overview-0")
-    folder = run.settings.sync_dir
+def test_an_offline_run_holds_all_that_was_logged(run):
+    sink = WandbSink(run)
+    log_all(sink)
+    sink.alert("routing/health", "collapse in blocks.1")
+    assert run.summary["routing/health"] == VERDICT
+    folder, records = finished(run)
+    rows = history(records)
+    assert [(row["trainer/global_step"], row[P3]) for row in rows if P3 in row] == [(49, 1.0), (99, 2.0)]
+
+    preview, overview = tables(folder, "intensive_overview_table")
+    assert overview["columns"] == ["run", "metric", "step", "value"]
+    assert overview["data"] == [["tiny", *point] for point in POINTS]
+    assert preview["data"] == [["tiny", key, step, value] for key, step, value in POINTS if step == 0]
+    shown = [row["intensive_overview_table.path"] for row in rows if "intensive_overview_table.path" in row][-1]
+    assert json.loads((Path(folder) / "files" / shown).read_text(encoding="utf-8")) == overview
+    (heatmap,) = tables(folder, "routing_heatmap_table")
+    assert heatmap["columns"] == ["run", "step", "layer", "expert", "load"]
+    assert heatmap["data"] == [["tiny", 100, *cell] for cell in CELLS]
+    (benchmark,) = tables(folder, "final_benchmark")
+    assert [row[0] for row in benchmark["data"]] == ["tiny", "large"]
+
+    charts = charts_in(records)
+    assert set(charts) == {"intensive_overview"}
+    assert charts["intensive_overview"]["panelDefId"] == "wandb/lineseries/v0"
+    fields = {"step": "step", "lineKey": "metric", "lineVal": "value"}
+    assert charts["intensive_overview"]["fieldSettings"] == fields
+
+    alerts = [record["alert"] for record in records if record["type"] == "alert"]
+    assert [alert["text"] for alert in alerts] == [ALARM, "collapse in blocks.1"]
+    assert {alert["title"] for alert in alerts} == {"routing/health"}
+    # W&B's server holds back what comes within this time after an alert of the same title.
+    assert all(int(alert["wait_duration"]) <= 1 for alert in alerts)
+
+
+def test_published_presets_draw_the_same_tables(run):
+    presets = {name: f"team/intensive-{name}-0" for name in ("overview", "heatmap")}
+    sink = WandbSink(run, presets=presets)
+    log_all(sink)
+    sink.log_table("t", SimpleNamespace(columns=["model", "P3"], rows=lambda: [["a", 1.0], ["b", math.nan]]))
+    folder, records = finished(run)
+    charts = charts_in(records)
+    assert {key: chart["panelDefId"] for key, chart in charts.items()} == {
+        "intensive_overview": presets["overview"],
+        "routing_heatmap": presets["heatmap"],
+    }
+    assert tables(folder, "intensive_overview_table")[-1]["data"] == [["tiny", *point] for point in POINTS]
+    assert tables(folder, "routing_heatmap_table")[-1]["data"] == [["tiny", 100, *cell] for cell in CELLS]
+    assert tables(folder, "t") == [{"columns": ["model", "P3"], "data": [["a", 1.0], ["b", None]]}]
+
+
+def test_values_of_a_plain_loop_share_lightnings_x_axis(run):
+    sink, prefixed = WandbSink(run), WandbSink(run, prefix="mine")
+    for step in range(3):
+        run.log({"loss": 1.0})
+        sink.log_values({P3: float(step)}, 10 * step)
+    prefixed.log_values({P3: 3.0}, 30)
+    records = finished(run)[1]
+    rows = history(records)
+    assert [(r["trainer/global_step"], r[P3]) for r in rows if P3 in r] == [(0, 0.0), (10, 1.0), (20, 2.0)]
+    assert [(r["trainer/global_step"], r[f"mine-{P3}"]) for r in rows if f"mine-{P3}" in r] == [(30, 3.0)]
+    defined = [record["metric"] for record in records if record["type"] == "metric"]
+    axes = {metric["name"]: metric.get("step_metric") for metric in defined if "name" in metric}
+    assert axes[P3] == axes[f"mine-{P3}"] == "trainer/global_step"
+    assert "loss" not in axes
+
+
+def test_a_loop_that_passes_its_own_step_loses_no_row(run):
+    sink = WandbSink(run)
+    for step in range(5):
+        run.log({"loss": float(step)}, step=step)
+        sink.log_values({P3: float(step)}, step)
+    rows = history(finished(run)[1])
+    assert [row["loss"] for row in rows if "loss" in row] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [row[P3] for row in rows if P3 in row] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("value", [None, 0, 1.5, "words", True])
+def test_a_finite_cell_is_kept(value):
+    assert module._cell(value) is value
+
+
+def test_nothing_to_draw_logs_nothing(run):
+    sink = WandbSink(run)
+    sink.log_chart("overview", [{"step": 0, P3: math.nan}])
+    sink.log_chart("heatmap", [])
+    sink.publish()
+    assert sink.presets == {}
+    assert run.step == 0
     run.finish()
-    text = json.dumps(inspected(folder))
-    assert "team/intensive-overview-0" in text
-    assert len(table(folder, "intensive_overview_table")["data"]) == 5
+    assert not list(Path(run.settings.sync_dir).glob("files/media"))
 
 
-def test_nothing_to_draw_logs_nothing(offline):
-    run = wandb.init(project="p")
-    sink.log_overview(run, [{"step": 0, "intensive/p3_score": math.nan}])
-    folder = run.settings.sync_dir
-    run.finish()
-    assert not list(Path(folder).glob("files/media"))
-
-
-def test_the_line_to_sync_names_the_runs_folder(offline):
-    run = wandb.init(project="p", dir=offline)
-    command = sink.sync_command(run)
-    run.finish()
+def test_the_line_to_sync_names_the_runs_folder(run):
+    command = module.sync_command(run)
     assert command.startswith("wandb sync ")
     assert Path(command.removeprefix("wandb sync ")).is_dir()
 
 
+def test_only_a_real_run_is_taken_for_one(offline):
+    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+    from pytorch_lightning.loggers.logger import DummyLogger
+
+    logger = WandbLogger(save_dir=offline, offline=True, project="p")
+    others = [DummyLogger(), CSVLogger(offline)]
+    assert module.find_run(others) is None
+    assert module.find_run([*others, logger]) is logger.experiment
+    logger.experiment.finish()
+
+
+def test_looking_for_a_run_does_not_import_wandb():
+    code = """if True:
+        import sys
+        from intensive_callbacks.sinks.wandb import is_run
+        assert not is_run(object())
+        assert "wandb" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_growing_overview_is_logged_at_each_doubling(monkeypatch):
     logged = []
-    monkeypatch.setattr(sink, "log_overview", lambda run, rows, preset: logged.append((run, len(rows), preset)))
-    overview, rows = sink.GrowingOverview("run", "team/preset"), []
+    monkeypatch.setattr(module, "log_overview", lambda run, rows, preset: logged.append((run, len(rows), preset)))
+    overview, rows = module.GrowingOverview("run", "team/preset"), []
     for step in range(100):
         rows.append({"step": step})
         overview.grow(lambda: rows)
@@ -97,8 +173,8 @@ def test_the_growing_overview_gives_up_once_it_has_failed(monkeypatch):
         calls.append(1)
         raise ConnectionError
 
-    monkeypatch.setattr(sink, "log_overview", fail)
-    overview = sink.GrowingOverview("run")
+    monkeypatch.setattr(module, "log_overview", fail)
+    overview = module.GrowingOverview("run")
     for _ in range(15):
         overview.grow(list)
     with pytest.raises(ConnectionError):
@@ -106,29 +182,3 @@ def test_the_growing_overview_gives_up_once_it_has_failed(monkeypatch):
     for _ in range(100):
         overview.grow(list)
     assert calls == [1]
-
-
-def test_only_a_real_run_is_taken_for_one(offline):
-    from pytorch_lightning.loggers import CSVLogger, WandbLogger
-    from pytorch_lightning.loggers.logger import DummyLogger
-
-    logger = WandbLogger(save_dir=offline, offline=True, project="p")
-    others = [DummyLogger(), CSVLogger(offline)]
-    assert sink.find_run(others) is None
-    assert sink.find_run([*others, logger]) is logger.experiment
-    logger.experiment.finish()
-
-
-def test_looking_for_a_run_does_not_import_wandb():
-    code = """if True:
-        import sys
-        from intensive_callbacks.sinks.wandb import find_run
-        assert find_run([object()]) is None
-        assert "wandb" not in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("value", [None, 0, 1.5, "words", True])
-def test_a_finite_cell_is_kept(value):
-    assert sink._cell(value) is value

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Decision:
-    """The decision of one layer in the forward that is under way.
+    """The decision of one layer in the running forward.
 
-    The dispatch is taken from where it stands most plainly: ``experts`` (what the experts were called with), else
-    ``router`` (what the router returned), else ``forward`` (the selections the layer's forward was seen to make).
+    The dispatch is taken from the most direct of its sources: ``experts`` (what the experts were called with), else
+    ``router`` (what the router returned), else the selections that the layer's forward was seen to make.
 
     Args:
         layer: the layer that decides.
@@ -28,7 +28,7 @@ class Decision:
     def __init__(self, layer: MoELayer) -> None:
         self.name = layer.name
         self.num_experts = layer.num_experts
-        self.num_classes = layer.num_experts + layer.num_zero_experts
+        self.num_classes = layer.num_classes
         self.top_k = layer.num_experts_per_token
         self.experts_choose = False
         self.clear()
@@ -43,22 +43,66 @@ class Decision:
         self.logits: Tensor | None = None
         self.ranking: Tensor | None = None
         self.table: Tensor | None = None
-        self.returned: Any = None
-        self.error: Exception | None = None
         self.num_tokens = 0
+        self._returned: Any = None
 
     @property
     def is_made(self) -> bool:
         """Whether a selection was seen."""
         return self.expert_ids is not None or self.dispatch is not None
 
+    def begin(self, inputs: tuple[Any, ...]) -> None:
+        """A forward with these inputs begins: the first floating-point tensor has the tokens."""
+        self.clear()
+        for hidden in inputs:
+            if isinstance(hidden, Tensor) and hidden.is_floating_point():
+                if hidden.dim() > 1:
+                    self.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
+                return
+
+    def covers(self, scores: Tensor) -> bool:
+        """Whether scores are of all tokens, and not what an expert selects among its own features for its tokens."""
+        ids = self.expert_ids
+        return ids is None or scores.numel() // self.num_classes >= ids.numel() // max(ids.shape[-1], 1)
+
+    def select(self, ids: Tensor) -> None:
+        """The forward selected these experts, in place of what it selected before."""
+        self.expert_ids, self.dispatch = ids.detach(), None
+
+    def rewrite(self, ids: Tensor) -> None:
+        """The forward moved or masked the ids that it had selected."""
+        self.expert_ids = ids.detach()
+
+    def narrow(self, dispatch: Tensor) -> None:
+        """The forward dispatches only these of its selections, ``[T, E]``."""
+        self.dispatch = dispatch.detach()
+
+    def rank(self, order: Tensor | None) -> None:
+        """The forward sorted all experts, or has cut what it sorted."""
+        self.ranking = order
+
+    def look_up(self, ids: Tensor) -> None:
+        """The forward read integers from a table, ``[T, k]``: the experts, if nothing scores any."""
+        self.table = ids.detach()
+
+    def score(self, *, logits: Tensor | None = None, probabilities: Tensor | None = None) -> None:
+        """The forward formed these scores of all experts."""
+        if logits is not None:
+            self.logits = logits.detach().clone()
+        if probabilities is not None:
+            self.probabilities = probabilities.detach().clone()
+
     def read_arguments(self, ids: Any, weights: Any) -> None:
         """Take the dispatch from the arguments that the experts were called with."""
         if isinstance(ids, Tensor) and not ids.is_floating_point():
             self._take("experts", ids, weights)
 
+    def read_later(self, output: Any) -> None:
+        """Keep what the router returned, in case the experts are not called."""
+        self._returned = output
+
     def read_output(self, output: Any) -> None:
-        """Take dispatch and scores from what the router returned, told apart by kind and shape."""
+        """Take dispatch and scores from what the router returned, told apart by dtype and shape."""
         tensors = list(_tensors(output))
         whole = [t for t in tensors if not t.is_floating_point() and (t.dim() > 1 or t.shape[:1] == (self.num_tokens,))]
         real = [t for t in tensors if t.is_floating_point() and t.dim() > 1]
@@ -113,11 +157,9 @@ class Decision:
         return None if scores is None else scores.reshape(-1, self.num_classes)
 
     def ids(self) -> Tensor | None:
-        """The selected experts, ``[T, k]``, -1 where a selection came to nothing."""
-        if self.error is not None:
-            raise self.error
-        if self.source is None and self.returned is not None:
-            self.read_output(self.returned)  # the experts were not called after all
+        """The selected experts, ``[T, k]``, -1 where a selection was dropped."""
+        if self.source is None and self._returned is not None:
+            self.read_output(self._returned)  # the experts were not called after all
         if self.expert_ids is None and self.dispatch is not None and self.top_k and self.source is not None:
             used, ids = self.dispatch.reshape(-1, self.num_classes).to(torch.int8).topk(self.top_k, dim=-1)
             return ids.masked_fill(used == 0, -1)
@@ -130,9 +172,19 @@ class Decision:
             nothing = (self.weights.reshape(ids.shape) == 0) & (ids == 0)
             ids = ids.masked_fill(nothing, self.num_classes - 1)
         if self.dispatch is not None and self.dispatch.numel() == ids.shape[0] * self.num_classes:
-            kept = self.dispatch.reshape(-1, self.num_classes).gather(-1, ids.clamp_min(0))
-            ids = ids.masked_fill(~kept, -1)
+            slots = ids.clamp(0, self.num_classes - 1)
+            kept = self.dispatch.reshape(-1, self.num_classes).gather(-1, slots)
+            ids = ids.masked_fill(~kept & (slots == ids), -1)
         return ids
+
+    def learn(self) -> bool:
+        """Remember who chooses whom; return whether forwards like this one can be read without watching them.
+
+        A capacity mask is seen in the forward alone.
+        """
+        if self.is_made and self.num_tokens != self.num_classes:
+            self.experts_choose = self.expert_ids is None
+        return self.source is not None and (self.expert_ids is None or self.dispatch is None)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -7,7 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from intensive_callbacks.routing.edge import attribute
 from intensive_callbacks.routing.readers import registered_reader
 
 if TYPE_CHECKING:
@@ -55,18 +57,24 @@ class MoELayer:
     num_experts_per_token: int | None = None
     num_zero_experts: int = 0
 
+    @property
+    def num_classes(self) -> int:
+        """The classes of the router: the experts, and those that compute nothing."""
+        return self.num_experts + self.num_zero_experts
+
     def expert_parameters(self) -> list[Parameter]:
         """The parameters of the routed experts."""
         if self.experts:
             return [parameter for module in self.experts for parameter in module.parameters()]
-        return [p for p in self.block.parameters(recurse=False) if p.dim() >= 3 and p.shape[0] == self.num_experts]
+        own = _own_parameters(self.block)
+        return [parameter for _, parameter in own if parameter.dim() >= 3 and parameter.shape[0] == self.num_experts]
 
     def router_parameters(self) -> list[Parameter]:
         """The parameters that score the experts."""
         if self.router is not None:
             return list(self.router.parameters())
         routed = {id(parameter) for parameter in self.expert_parameters()}
-        own = self.block.parameters(recurse=False)
+        own = (parameter for _, parameter in _own_parameters(self.block))
         return [p for p in own if id(p) not in routed and p.dim() >= 2 and self.num_experts in p.shape]
 
 
@@ -91,25 +99,48 @@ def discover(model: nn.Module, routers: str | Mapping[str, Callable[..., Any]] |
         >>> [(layer.name, layer.num_experts) for layer in discover(nn.Sequential(Block(), Block()))]
         [('0', 4), ('1', 4)]
     """
+    return [] if routers is None else select_layers(model, find_layers(model), routers)
+
+
+def _call(_part: str, function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+def find_layers(model: nn.Module, call: Callable[..., Any] = _call) -> list[MoELayer]:
+    """All mixtures of experts that the structure of a model shows.
+
+    Args:
+        model: any module.
+        call: ``call(part, function, *args)`` calls the function for one part of the model; one that catches what it
+            raises and returns ``None`` makes this part a part without layers.
+    """
+    found = _walk(model, "", (), call)
+    finished = (call(f"finding the router of {each[0]!r}", _finish, model, each) for each in _merge(found))
+    return [layer for layer in finished if layer is not None]
+
+
+def select_layers(
+    model: nn.Module, found: list[MoELayer], routers: str | Mapping[str, Callable[..., Any]] | None
+) -> list[MoELayer]:
+    """Those of the layers found that the user asks for, as :func:`discover` takes them."""
     if routers is None:
         return []
-    found = list(_walk(model, "", ()))
-    layers = {layer.name: layer for layer in map(_finish(model), _merge(found))}
+    layers = {layer.name: layer for layer in found}
     names = {id(module): name for name, module in model.named_modules()}
     if routers == "auto":
-        taken = {id(module) for layer in layers.values() for module in (layer.block, layer.router)}
+        taken = {id(module) for layer in found for module in (layer.block, layer.router)}
         own = {name: None for name, m in model.named_modules() if registered_reader(m) and id(m) not in taken}
-        return [*layers.values(), *_matched(model, own, [])]
+        return [*found, *_matched(model, own, [])]
     if isinstance(routers, str):
         chosen = [
             layer
-            for layer in layers.values()
+            for layer in found
             if fnmatchcase(layer.name, routers) or fnmatchcase(names.get(id(layer.router), ""), routers)
         ]
         if not chosen:
             raise ValueError(f"no router matches routers={routers!r}; found were {sorted(layers)}")
         return chosen
-    return _matched(model, routers, list(layers.values()))
+    return _matched(model, routers, found)
 
 
 def _matched(model: nn.Module, routers: Mapping[str, Any], found: list[MoELayer]) -> list[MoELayer]:
@@ -141,9 +172,9 @@ def _matched(model: nn.Module, routers: Mapping[str, Any], found: list[MoELayer]
 
 def _attribute(module: nn.Module, names: tuple[str, ...]) -> int | None:
     """The first of the attributes ``names`` that a module, or the config it keeps, has as a positive int."""
-    for holder in (module, getattr(module, "config", None), getattr(module, "args", None)):
+    for holder in (module, attribute(module, "config"), attribute(module, "args")):
         for name in names:
-            value = getattr(holder, name, None)
+            value = attribute(holder, name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
     return None
@@ -151,7 +182,13 @@ def _attribute(module: nn.Module, names: tuple[str, ...]) -> int | None:
 
 def _rows(module: nn.Module) -> int | None:
     """The rows of a module's first matrix: what a scoring module scores."""
-    return next((parameter.shape[0] for parameter in module.parameters() if parameter.dim() == 2), None)
+    matrices = (p for p in module.parameters() if not is_lazy(p) and p.dim() == 2)
+    return next((matrix.shape[0] for matrix in matrices), None)
+
+
+def _own_parameters(module: nn.Module) -> Iterator[tuple[str, Parameter]]:
+    """The parameters of a module itself whose shape is known."""
+    return ((name, p) for name, p in module.named_parameters(recurse=False) if not is_lazy(p))
 
 
 def _has_word(text: str, words: tuple[str, ...]) -> bool:
@@ -175,7 +212,7 @@ def _num_alike(module: nn.Module) -> int | None:
     children = [child for child in module.children() if next(child.parameters(), None) is not None]
     if not isinstance(module, (nn.ModuleList, nn.ModuleDict)) or len(children) < 2:
         return None
-    shapes = {(type(child), tuple(p.shape for p in child.parameters())) for child in children}
+    shapes = {(type(child), tuple(None if is_lazy(p) else p.shape for p in child.parameters())) for child in children}
     return len(children) if len(shapes) == 1 else None
 
 
@@ -183,7 +220,7 @@ def _num_stacked(module: nn.Module) -> int | None:
     """The common leading dimension of a module's own parameters of three dimensions: experts in one tensor."""
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Bilinear)):  # noqa: SLF001 - no public base of convolutions
         return None
-    sizes = [p.shape[0] for p in module.parameters(recurse=False) if p.dim() >= 3]
+    sizes = [parameter.shape[0] for _, parameter in _own_parameters(module) if parameter.dim() >= 3]
     # Zero-compute experts may have been given weights: the least is what computes.
     return min(sizes) if sizes and min(sizes) > 1 else None
 
@@ -205,21 +242,31 @@ def _num_experts(name: str, module: nn.Module) -> int | None:
 _Found = tuple[str, nn.Module, "nn.Module | None", "tuple[nn.Module, ...]", int, int]
 
 
-def _walk(module: nn.Module, name: str, ancestors: tuple[tuple[str, nn.Module], ...]) -> Iterator[_Found]:
+def _walk(
+    module: nn.Module, name: str, ancestors: tuple[tuple[str, nn.Module], ...], call: Callable[..., Any]
+) -> list[_Found]:
     """Every holder of experts with its block and router, depth first."""
-    inside = False
+    found: list[_Found] = []
     own = (*ancestors, (name, module))
     for child_name, child in module.named_children():
         path = f"{name}.{child_name}" if name else child_name
-        num_experts = _num_experts(child_name, child)
-        if num_experts is None:
-            found = list(_unnamed(module, name, child_name, child)) or list(_walk(child, path, own))
-        else:
-            found = list(_with_router(own, child, num_experts))
-        inside = inside or bool(found)
-        yield from found
-    if not inside:
-        yield from _inside_block(module, name)
+        found += call(f"finding the routers of {path!r}", _search, own, child_name, child, path, call) or []
+    return found or list(_inside_block(module, name))
+
+
+def _search(
+    ancestors: tuple[tuple[str, nn.Module], ...],
+    child_name: str,
+    child: nn.Module,
+    path: str,
+    call: Callable[..., Any],
+) -> list[_Found]:
+    """What one child holds, or what is below it."""
+    num_experts = _num_experts(child_name, child)
+    if num_experts is not None:
+        return list(_with_router(ancestors, child, num_experts))
+    name, module = ancestors[-1]
+    return list(_unnamed(module, name, child_name, child)) or _walk(child, path, ancestors, call)
 
 
 def _with_router(
@@ -281,7 +328,7 @@ def _find_router(
         if beyond and path and not _has_word(path.partition(".")[0], ROUTER_WORDS):
             continue
         named = _is_router_like(path, module)
-        for parameter_name, parameter in module.named_parameters(recurse=False):
+        for parameter_name, parameter in _own_parameters(module):
             if parameter.dim() != 2:
                 continue
             direct = isinstance(module, (nn.Linear, nn.Embedding)) or parameter_name == "weight"
@@ -319,12 +366,9 @@ def _merge(found: list[_Found]) -> list[_Found]:
     return list(merged.values())
 
 
-def _finish(model: nn.Module) -> Callable[[_Found], MoELayer]:
-    def finish(found: _Found) -> MoELayer:
-        name, block, router, experts, number, zero = found
-        holders = [module for module in (router, block, *experts, model) if module is not None]
-        selected = (_attribute(module, NUM_SELECTED) for module in holders)
-        top_k = next((k for k in selected if k is not None and k <= number + zero), None)
-        return MoELayer(name, block, router, experts, number, top_k, zero)
-
-    return finish
+def _finish(model: nn.Module, found: _Found) -> MoELayer:
+    name, block, router, experts, number, zero = found
+    holders = [module for module in (router, block, *experts, model) if module is not None]
+    selected = (_attribute(module, NUM_SELECTED) for module in holders)
+    top_k = next((k for k in selected if k is not None and k <= number + zero), None)
+    return MoELayer(name, block, router, experts, number, top_k, zero)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from intensive_callbacks.functional import dead_experts, effective_experts, max_violation, router_z
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from torch import Tensor
-
-    Window = Mapping[str, Mapping[str, Tensor]]
+    from intensive_callbacks.routing.sums import RoutingSums
 
 # An expert whose fair share is this many selections and that got none is dead: by chance that is e^-50.
 MIN_FAIR_LOAD = 50
@@ -54,54 +54,110 @@ class RoutingHealth:
     A layer whose fair share is below 50 selections is not judged by its load: its window is too short.
 
     Example:
-        >>> import torch
-        >>> health = RoutingHealth()
-        >>> window = {"mlp": {"load": torch.tensor([900, 100, 0, 0]), "num_tokens": torch.tensor(1000)}}
-        >>> health.verdict(window)
+        >>> from intensive_callbacks.routing.statistics import RoutingStatistics
+        >>> from intensive_callbacks.routing.sums import RoutingSums
+        >>> statistics = RoutingStatistics(num_experts=4)
+        >>> statistics.count(torch.tensor([0] * 900 + [1] * 100)[:, None], mask=None)
+        >>> health, sums = RoutingHealth(), RoutingSums.of({"mlp": statistics})
+        >>> health.verdict(sums)
         'collapse in mlp: 1.4 effective experts of 4, at most 1.5 x 1.0 per token'
-        >>> [finding.kind for finding in health.new(window)], health.new(window)
+        >>> [finding.kind for finding in health.new(sums)], health.new(sums)
         (['collapse'], [])
     """
 
     def __init__(self) -> None:
         self._first_z: dict[str, float] = {}
-        self._said: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
-    def new(self, window: Window) -> list[Finding]:
+    def new(self, sums: RoutingSums) -> list[Finding]:
         """What is wrong in this window and was not found before; for a warning in mid-training."""
-        findings = [finding for finding in self.findings(window) if (finding.kind, finding.layer) not in self._said]
-        self._said |= {(finding.kind, finding.layer) for finding in findings}
+        findings = [finding for finding in self.findings(sums) if (finding.kind, finding.layer) not in self._reported]
+        self._reported |= {(finding.kind, finding.layer) for finding in findings}
         return findings
 
-    def verdict(self, window: Window) -> str:
+    def verdict(self, sums: RoutingSums) -> str:
         """All that is wrong in one sentence per kind, or that nothing is."""
-        return describe(self.findings(window)) or self._well(window)
+        return describe(self.findings(sums)) or _describe_health(sums)
 
-    def findings(self, window: Window) -> list[Finding]:
+    def findings(self, sums: RoutingSums) -> list[Finding]:
         """What is wrong in this window, worst first."""
-        found = [finding for layer, states in window.items() for finding in self._judge(layer, states)]
+        found = [finding for figures in _figures(sums) for finding in self._judge(figures)]
         return sorted(found, key=lambda finding: -finding.severity)
 
-    def _judge(self, layer: str, states: Mapping[str, Tensor]) -> list[Finding]:
-        return [*_judge_load(layer, states), *self._judge_logits(layer, states)]
+    def _judge(self, figures: _Figures) -> Iterator[Finding]:
+        if figures.is_judged:
+            yield from _judge_load(figures)
+        if math.isnan(figures.z):
+            return
+        usual = max(self._first_z.setdefault(figures.layer, figures.z), math.log(figures.num_experts) ** 2)
+        if figures.z > DRIFT * usual:
+            reference = f"{DRIFT:g} x {usual:.1f}, that of the first window or of equal logits"
+            text = f"router z {figures.z:.0f}, more than {reference}"
+            yield Finding("drift of logits", figures.layer, figures.z / (DRIFT * usual), text)
 
-    def _judge_logits(self, layer: str, states: Mapping[str, Tensor]) -> list[Finding]:
-        if "z" not in states or states["num_logits"] == 0:
-            return []
-        z = float(router_z(states["z"], states["num_logits"]))
-        usual = max(self._first_z.setdefault(layer, z), math.log(states["load"].shape[-1]) ** 2)
-        if z <= DRIFT * usual:
-            return []
-        text = f"router z {z:.0f}, more than {DRIFT:g} x {usual:.1f}, that of the first window or of equal logits"
-        return [Finding("drift of logits", layer, z / (DRIFT * usual), text)]
 
-    @staticmethod
-    def _well(window: Window) -> str:
-        judged = [states["load"] for states in window.values() if _fair_load(states["load"]) >= MIN_FAIR_LOAD]
-        if not judged:
-            return f"no verdict: no window with {MIN_FAIR_LOAD} selections per expert"
-        worst = max(float(max_violation(load)) for load in judged)
-        return f"healthy: {len(judged)} of {len(window)} routers judged, greatest MaxVio {worst:.2f}, no dead expert"
+class _Figures(NamedTuple):
+    """What one layer is judged by."""
+
+    layer: str
+    num_experts: int
+    fair_load: float
+    num_selected: float  # experts per token
+    effective: float
+    dead: float
+    violation: float
+    z: float
+
+    @property
+    def is_judged(self) -> bool:
+        return self.fair_load >= MIN_FAIR_LOAD
+
+
+def _figures(sums: RoutingSums) -> Iterator[_Figures]:
+    """The figures of every layer whose ids are all valid, formed for all layers at once."""
+    for group in sums.groups:
+        states = group.states()
+        load = states["load"]
+        total = load.sum(-1)
+        columns = (
+            total / group.num_experts,
+            total / states["num_tokens"],
+            effective_experts(load),
+            dead_experts(load),
+            max_violation(load),
+            router_z(states["z"], states["num_logits"]),
+        )
+        rows = torch.stack(columns, dim=-1).tolist()
+        for layer, row, num_invalid in zip(group.layers, rows, states["num_invalid"].tolist(), strict=True):
+            if num_invalid == 0:
+                yield _Figures(layer, group.num_experts, *row)
+
+
+def _judge_load(figures: _Figures) -> Iterator[Finding]:
+    _, num_experts, fair_load, num_selected, effective, dead, violation, _ = figures
+    if num_experts < 2:
+        return
+    if num_experts >= 2 * COLLAPSE * num_selected and effective <= COLLAPSE * num_selected:
+        text = (
+            f"{effective:.1f} effective experts of {num_experts}, at most {COLLAPSE:g} x {num_selected:.1f} per token"
+        )
+        yield Finding("collapse", figures.layer, COLLAPSE * num_selected / effective * num_experts, text)
+        return
+    num_dead = round(dead * num_experts)
+    if num_dead:
+        text = f"{num_dead} of {num_experts} got nothing where {fair_load:.0f} selections were fair"
+        yield Finding("dead experts", figures.layer, 1 + num_dead / num_experts, text)
+    if violation > MAX_VIOLATION:
+        text = f"MaxVio {violation:.1f}, above {MAX_VIOLATION:g}"
+        yield Finding("imbalance", figures.layer, violation / MAX_VIOLATION, text)
+
+
+def _describe_health(sums: RoutingSums) -> str:
+    judged = [figures for figures in _figures(sums) if figures.is_judged]
+    if not judged:
+        return f"no verdict: no window with {MIN_FAIR_LOAD} selections per expert"
+    worst = max(figures.violation for figures in judged)
+    return f"healthy: {len(judged)} of {len(sums.layers)} routers judged, greatest MaxVio {worst:.2f}, no dead expert"
 
 
 def describe(findings: list[Finding]) -> str:
@@ -112,29 +168,3 @@ def describe(findings: list[Finding]) -> str:
         others = f" (and in {len(alike) - 1} more)" if len(alike) > 1 else ""
         clauses.append(f"{kind} in {alike[0].layer}{others}: {alike[0].text}")
     return "; ".join(clauses)
-
-
-def _fair_load(load: Tensor) -> float:
-    return float(load.sum()) / load.shape[-1]
-
-
-def _judge_load(layer: str, states: Mapping[str, Tensor]) -> list[Finding]:
-    load = states["load"]
-    num_experts = load.shape[-1]
-    if _fair_load(load) < MIN_FAIR_LOAD or num_experts < 2:
-        return []
-    selected = float(load.sum() / states["num_tokens"])
-    effective = float(effective_experts(load))
-    if num_experts >= 2 * COLLAPSE * selected and effective <= COLLAPSE * selected:
-        text = f"{effective:.1f} effective experts of {num_experts}, at most {COLLAPSE:g} x {selected:.1f} per token"
-        return [Finding("collapse", layer, COLLAPSE * selected / effective * num_experts, text)]
-    findings = []
-    num_dead = round(float(dead_experts(load)) * num_experts)
-    if num_dead:
-        text = f"{num_dead} of {num_experts} got nothing where {_fair_load(load):.0f} selections were fair"
-        findings.append(Finding("dead experts", layer, 1 + num_dead / num_experts, text))
-    violation = float(max_violation(load))
-    if violation > MAX_VIOLATION:
-        text = f"MaxVio {violation:.1f}, above {MAX_VIOLATION:g}"
-        findings.append(Finding("imbalance", layer, violation / MAX_VIOLATION, text))
-    return findings

@@ -1,211 +1,214 @@
-"""The hooks themselves: what they may do is little, since they run inside somebody's training step."""
+"""The hooks on one layer: they read its decision in every forward, and add it to its statistics."""
 
 from __future__ import annotations
 
-import warnings
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import _get_current_function_mode
 
+from intensive_callbacks.boundary import undisturbed
 from intensive_callbacks.routing.decision import Decision
+from intensive_callbacks.routing.edge import FunctionWatch
 from intensive_callbacks.routing.readers import ExpertsArguments
 from intensive_callbacks.routing.sample import RouterSample
-from intensive_callbacks.routing.watch import Watch
+from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch.utils.hooks import RemovableHandle
-    from typing_extensions import Self
-
+    from intensive_callbacks.routing.context import RoutingContext
     from intensive_callbacks.routing.discovery import MoELayer
-    from intensive_callbacks.routing.observer import RouterObserver
     from intensive_callbacks.routing.readers import Reader
+    from intensive_callbacks.routing.statistics import RoutingStatistics
+    from intensive_callbacks.routing.watch import Handlers
 
 
 # What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
 UNCALLED = nn.Module.forward
 
 
-class Hooks:
-    """Hooks that a copy or a pickle of the model carries along as hooks that do nothing."""
+class LayerHooks:
+    """Hooks that read one layer's decision in every forward and add it to the layer's statistics.
 
-    observer: RouterObserver | None = None
-    depth = 0
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self).__new__(type(self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).__new__, (type(self),)
-
-
-class LayerHooks(Hooks):
-    """Reads one layer's decision in every forward, and adds it to the layer's statistics.
-
-    The decision is complete when the outermost of the layer's modules returns; that is where it is counted.
+    The decision is complete, and counted, when the outermost of the layer's modules returns.
 
     Args:
-        observer: whose switches and statistics are used.
+        context: the switches and the boundary that all layers share.
         layer: the layer to read.
+        statistics: what to add to.
         reader: the user's reader, if there is one.
+
+    Attributes:
+        ran: whether a forward was seen.
+        has_read: whether its decision could be read.
+        failed: whether something failed, so that this layer is not read any more.
     """
 
-    def __init__(self, observer: RouterObserver, layer: MoELayer, reader: Reader | None) -> None:
-        self.observer = observer
+    def __init__(
+        self, context: RoutingContext, layer: MoELayer, statistics: RoutingStatistics, reader: Reader | None
+    ) -> None:
         self.layer = layer
-        self.reader = reader
-        self.statistics = observer.statistics[layer.name]
+        self.part = part_of(layer)
         self.decision = Decision(layer)
-        self.watch = Watch(self.decision)
-        self.arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
+        self.ran = self.has_read = self.failed = False
+        self._context, self._statistics, self._reader = context, statistics, reader
+        self._arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
         # What the experts are called with is the dispatch itself; zero-compute ones are known to the router alone.
-        self.told_by_experts = bool(self.arguments) and not layer.num_zero_experts
+        self._dispatch_from_experts = bool(self._arguments) and not layer.num_zero_experts
         called = [list(m.children()) if type(m).forward is UNCALLED else [m] for m in layer.experts]
         # A hook on every expert of a list costs more than all the rest, and mostly the first is called first.
-        self.announced = [module for modules in called for module in modules[:1]]
-        self.unannounced = [module for modules in called for module in modules[1:]]
+        self._hooked_experts = [module for modules in called for module in modules[:1]]
+        self._other_experts = [module for modules in called for module in modules[1:]]
         # Of the forwards in training (True) and evaluation (False), those that are read without watching.
-        self.known = {True, False} if self.arguments else set()
-        self.watching = False
-        self.deferring = False
-        self.broken = False
-        self.ran = False
-        self.read = False
+        self._readable = {True, False} if self._arguments else set()
+        self._counting, self._sampling = self._watch(COUNTING), self._watch(SAMPLING)
+        self._watching: FunctionWatch | None = None
+        self._deferring = False
+        self._depth = 0
+        self._handles = ExitStack()
 
-    def register(self) -> list[RemovableHandle]:
-        """Put the hooks on."""
-        self.depth = 0
-        if self.reader is not None:
+    def _watch(self, handlers: Handlers) -> FunctionWatch:
+        return FunctionWatch(
+            self._context.hook(self.part, self._see, handlers, off=self.switch_off), frozenset(handlers)
+        )
+
+    def attach(self, handles: ExitStack) -> None:
+        """Register the hooks; closing ``handles`` removes them."""
+        self._handles = handles
+        self._depth = 0
+        if self._reader is not None:
+            hook = self._context.hook(self.part, self._read_by_user, off=self.switch_off)
             module = self.layer.router or self.layer.block
-            return [module.register_forward_hook(self.read_by_user, with_kwargs=True)]
+            handles.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+            return
         outer = [self.layer.block]
         if self.layer.router is not None and type(self.layer.router) is not nn.Linear:
             outer.append(self.layer.router)
-        handles = [module.register_forward_pre_hook(self.enter, with_kwargs=True) for module in outer]
-        handles += [module.register_forward_hook(self.leave, always_call=True) for module in outer]
-        return handles + [self._announce(module) for module in self.announced]
+        enter = self._context.hook(self.part, self._enter, off=self.switch_off)
+        leave = self._context.hook(self.part, self._leave, off=self.switch_off)
+        for module in outer:
+            handles.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            handles.callback(module.register_forward_hook(leave, always_call=True).remove)
+        self._hook_experts(self._hooked_experts)
 
-    def _announce(self, expert: nn.Module) -> RemovableHandle:
-        return expert.register_forward_pre_hook(self.reach_experts, with_kwargs=True)
+    def _hook_experts(self, modules: list[nn.Module]) -> None:
+        hook = self._context.hook(self.part, self._reach_experts, off=self.switch_off)
+        for module in modules:
+            self._handles.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
-    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Begin to look, at the outermost of the layer's modules."""
-        observer = self.observer
-        if observer is None or not observer.attached or observer.is_recomputing():
-            return
-        self.depth += 1
-        if self.depth > 1:
-            return
-        self.decision.clear()
-        for hidden in (*args, *kwargs.values()):
-            if isinstance(hidden, Tensor) and hidden.is_floating_point():
-                if hidden.dim() > 1:
-                    self.decision.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
-                break
-        self.watch.scores = observer.sampling
-        self.watching = observer.sampling or self.layer.block.training not in self.known
-        self.deferring = self.told_by_experts and not self.watching
-        if self.watching:
-            self.watch.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
-
-    def reach_experts(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """See what the experts are called with; if all is decided, what they compute need not be watched."""
-        if self.depth == 0:
-            return
-        if id(module) in self.arguments:
-            self.decision.read_arguments(*self.arguments[id(module)].read(args, kwargs))
-        elif not self.watching:
-            return
-        if self.watching and self.decision.is_made and not torch.compiler.is_compiling():
-            # Only the innermost mode can be left, and somebody else's may be inside ours.
-            innermost = _get_current_function_mode()  # type: ignore[no-untyped-call] # torch's modes are not annotated
-            if innermost is self.watch:
-                self._stop_watching()
-
-    def _stop_watching(self) -> None:
-        self.watching = False
-        self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
-
-    def _announce_all(self) -> None:
-        """The first expert was not called: from now on any of them ends the watch."""
-        if self.observer is not None:
-            self.observer.keep([self._announce(module) for module in self.unannounced])
-        self.announced, self.unannounced = self.announced + self.unannounced, []
-
-    def leave(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
-        """See what the router returned; count when the outermost module returns, whether it raised or not."""
-        if self.depth == 0:
-            return
-        if module is self.layer.router:
-            if self.deferring:
-                self.decision.returned = output
-            else:
-                self.decision.read_output(output)
-        self.depth -= 1
-        if self.depth > 0:
-            return
-        if self.watching:
-            self._stop_watching()
-            if self.unannounced and self.decision.is_made and not torch.compiler.is_compiling():
-                self._announce_all()
-        if output is not None:
-            self._count(self.decision.sample)
-            if not torch.compiler.is_compiling():
-                self._learn()
+    def switch_off(self) -> None:
+        """Remove the hooks for good, also in the middle of a forward."""
+        self.failed = True
+        if self._watching is not None:
+            if _get_current_function_mode() is not self._watching:  # type: ignore[no-untyped-call]
+                return  # somebody else's mode is inside ours: when the layer returns, ours can be left
+            self._watching.__exit__(None, None, None)
+            self._watching = None
+        self._handles.close()
         self.decision.clear()
 
     def abandon(self) -> None:
-        """Stop looking in the middle of a forward that Ctrl-C broke off: torch runs no hook then."""
-        if self.depth > 0 and self.watching:
-            self.watch.__exit__(None, None, None)  # type: ignore[no-untyped-call] # torch's modes are not annotated
-        self.depth = 0
+        """Stop looking in the middle of a forward that Ctrl-C broke off: torch calls no hook then."""
+        self._depth = 0
+        if self._watching is not None:
+            self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._watching = None
         self.decision.clear()
 
-    def read_by_user(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Count what the user's reader says."""
-        observer, reader = self.observer, self.reader
-        if observer is None or reader is None or not observer.attached or observer.is_recomputing():
+    def _see(self, handlers: Handlers, name: str, *call: Any) -> None:
+        """Note what the function ``name`` of torch did while the layer runs."""
+        if not self.failed and not self._context.paused:
+            for handler in handlers[name]:
+                handler(self.decision, Call(*call))
+
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The outermost of the layer's modules begins."""
+        context = self._context
+        if self.failed or not context.is_listening:
             return
-        decision = self.decision
-        self._count(
-            lambda: RouterSample(
-                layer=decision.name, num_experts=decision.num_classes, **reader((*args, *kwargs.values()), output)
-            )
-        )
+        self._depth += 1
+        if self._depth > 1:
+            return
+        self.decision.begin((*args, *kwargs.values()))
+        watched = context.sampling or self.layer.block.training not in self._readable
+        self._deferring = self._dispatch_from_experts and not watched
+        if watched:
+            self._watching = self._sampling if context.sampling else self._counting
+            self._watching.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
-    def _learn(self) -> None:
-        """Whether such forwards are read without watching, and who chooses whom.
+    def _reach_experts(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See what the experts are called with; if all is decided, what they compute need not be watched."""
+        if self._depth == 0 or self.failed or self._context.paused:
+            return
+        if id(module) in self._arguments:
+            self.decision.read_arguments(*self._arguments[id(module)].read(args, kwargs))
+        elif self._watching is None:
+            return
+        if self._watching is None or not self.decision.is_made or torch.compiler.is_compiling():
+            return
+        # Only the innermost mode can be left, and somebody else's may be inside ours.
+        if _get_current_function_mode() is self._watching:  # type: ignore[no-untyped-call]
+            self._watching.__exit__(None, None, None)
+            self._watching = None
 
-        A capacity mask is seen in the forward alone.
-        """
-        seen = self.decision
-        if seen.is_made and seen.num_tokens != seen.num_classes:
-            seen.experts_choose = seen.expert_ids is None
-        is_known = seen.source is not None and (seen.expert_ids is None or seen.dispatch is None)
-        (self.known.add if is_known else self.known.discard)(self.layer.block.training)
+    def _leave(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+        """See what the router returned; count when the outermost module returns, whether it raised or not."""
+        if self.failed:
+            self.switch_off()
+        if self._depth == 0 or self.failed or self._context.paused:
+            return
+        if module is self.layer.router:
+            (self.decision.read_later if self._deferring else self.decision.read_output)(output)
+        self._depth -= 1
+        if self._depth > 0:
+            return
+        was_watched = self._watching is not None
+        if self._watching is not None:
+            self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._watching = None
+        if output is not None:
+            self._count()
+            if not torch.compiler.is_compiling():
+                self._learn(hook_others=was_watched)
+        self.decision.clear()
 
-    def _count(self, read: Callable[[], RouterSample | None]) -> None:
-        observer = self.observer
-        if observer is None or self.broken:
+    def _count(self) -> None:
+        """Add the decision to the statistics."""
+        context = self._context
+        self.ran = True
+        ids = None if context.sampling or context.on_sample is not None else self.decision.ids()
+        if ids is not None:  # nearly every step of a training: as little as possible
+            self.has_read = True
+            self._statistics.count(ids, context.mask_for(self.layer.name, ids.shape[0]))
+        elif (sample := self.decision.sample()) is not None:
+            self._observe(sample)
+
+    def _observe(self, sample: RouterSample) -> None:
+        self.has_read = True
+        if sample.mask is None:
+            sample.mask_padding(self._context.mask_for(self.layer.name, sample.num_tokens))
+        self._statistics.observe(sample, sampling=self._context.sampling)
+        self._context.publish(sample)
+
+    def _read_by_user(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Count what the user's reader returns."""
+        if self._reader is None or not self._context.is_listening:
             return
         self.ran = True
-        ids = sample = None
-        try:
-            if not observer.sampling and observer.on_sample is None and self.reader is None:
-                ids = self.decision.ids()
-            if ids is not None:  # nearly every step of a training: as little as can be
-                self.statistics.count(ids, observer.mask_for(self.layer, ids.shape[0]))
-            elif (sample := read()) is not None:
-                if sample.mask is None:
-                    sample.mask = observer.mask_for(self.layer, sample.num_tokens)
-                self.statistics.observe(sample, sampling=observer.sampling)
-        except Exception as error:  # noqa: BLE001 - a shape that was not foreseen must not end a training run
-            self.broken = True
-            warnings.warn(f"the routing of {self.layer.name} is not counted any more: {error!r}", stacklevel=2)
-            return
-        self.read = self.read or ids is not None or sample is not None
-        if sample is not None and observer.on_sample is not None and not torch.compiler.is_compiling():
-            observer.on_sample(sample)
+        with nullcontext() if torch.compiler.is_compiling() else undisturbed():
+            fields = self._reader((*args, *kwargs.values()), output)
+        self._observe(RouterSample(layer=self.layer.name, num_experts=self.decision.num_classes, **fields))
+
+    def _learn(self, *, hook_others: bool) -> None:
+        """Remember how the decision was seen, so that later forwards are watched no longer than they must be."""
+        if hook_others and self._other_experts and self.decision.is_made:
+            # The first expert was not called: from now on any of them ends the watch.
+            self._hook_experts(self._other_experts)
+            self._hooked_experts, self._other_experts = self._hooked_experts + self._other_experts, []
+        (self._readable.add if self.decision.learn() else self._readable.discard)(self.layer.block.training)
+
+
+def part_of(layer: MoELayer) -> str:
+    """What a warning calls a layer."""
+    return f"the routing of layer {layer.name!r}"

@@ -7,58 +7,53 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from intensive_callbacks.routing.hooks import Hooks
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import ExitStack
 
-    from torch.utils.hooks import RemovableHandle
+    from intensive_callbacks.routing.context import RoutingContext
 
-    from intensive_callbacks.routing.observer import RouterObserver
+MASKS = ("attention_mask", "decoder_attention_mask")
+MASK_PART = "the padding mask of the model's inputs"
 
 
-class MaskHooks(Hooks):
-    """Keeps the padding mask of a model's inputs while the model runs.
+class MaskHooks:
+    """Hooks that keep the padding mask of a model's inputs in the context while the model runs.
 
     Args:
-        observer: where to keep it.
-        module: a module whose forward takes ``attention_mask``.
+        context: where to keep it.
+        module: a module whose forward accepts ``attention_mask``.
     """
 
-    NAMES = ("attention_mask", "decoder_attention_mask")
-
-    def __init__(self, observer: RouterObserver, module: nn.Module) -> None:
-        self.observer = observer
+    def __init__(self, context: RoutingContext, module: nn.Module) -> None:
+        self._context = context
+        self._module = module
         parameters = list(inspect.signature(module.forward).parameters)
-        self.places = {name: parameters.index(name) for name in self.NAMES if name in parameters}
+        self._places = {name: parameters.index(name) for name in MASKS if name in parameters}
 
-    def register(self, module: nn.Module) -> list[RemovableHandle]:
-        """Put the hooks on."""
-        return [
-            module.register_forward_pre_hook(self.enter, with_kwargs=True),
-            module.register_forward_hook(self.leave, always_call=True),
-        ]
+    def attach(self, handles: ExitStack) -> None:
+        """Register the hooks; closing ``handles`` removes them."""
+        handles.callback(self._context.end_forward)
+        enter = self._context.hook(MASK_PART, self._enter, off=handles.close)
+        leave = self._context.hook(MASK_PART, self._leave, off=handles.close)
+        handles.callback(self._module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+        handles.callback(self._module.register_forward_hook(leave, always_call=True).remove)
 
-    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Keep the mask of this forward."""
-        if self.observer is None:
-            return
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         masks: dict[str, Tensor | None] = {}
-        for name, place in self.places.items():
+        for name, place in self._places.items():
             value = args[place] if len(args) > place else kwargs.get(name)
             masks[name] = value if isinstance(value, Tensor) and value.dim() == 2 else None
-        self.observer.inputs_mask = masks
+        self._context.begin_forward(masks)
 
-    def leave(self, *_: Any) -> None:
-        """Forget it."""
-        if self.observer is not None:
-            self.observer.inputs_mask = {}
+    def _leave(self, *_: Any) -> None:
+        self._context.end_forward()
 
 
-def takers_of_masks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules whose forward takes ``attention_mask``."""
+def modules_accepting_attention_mask(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules whose forward accepts ``attention_mask``."""
     if "attention_mask" in inspect.signature(module.forward).parameters:
         yield module
     else:
         for child in module.children():
-            yield from takers_of_masks(child)
+            yield from modules_accepting_attention_mask(child)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from intensive_callbacks.routing.decision import Decision
-from intensive_callbacks.routing.discovery import MoELayer, discover
-from intensive_callbacks.routing.hooks import LayerHooks
-from intensive_callbacks.routing.masks import MaskHooks, takers_of_masks
+from intensive_callbacks.boundary import Boundary
+from intensive_callbacks.routing.context import RoutingContext
+from intensive_callbacks.routing.discovery import MoELayer, find_layers, select_layers
+from intensive_callbacks.routing.hooks import LayerHooks, part_of
+from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_attention_mask
 from intensive_callbacks.routing.readers import registered_reader
+from intensive_callbacks.routing.reports import (
+    warn_about_invalid_ids,
+    warn_about_silent_layers,
+    warn_about_unread_layers,
+)
 from intensive_callbacks.routing.statistics import RoutingStatistics
+from intensive_callbacks.routing.sums import RoutingSums, reset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from torch.utils.hooks import RemovableHandle
+    from torch import Tensor
     from typing_extensions import Self
 
     from intensive_callbacks.routing.readers import Reader
@@ -42,6 +48,7 @@ class RouterObserver:
         routers: ``"auto"``; a pattern that restricts what is found; ``{pattern: read}`` for routers of your own, where
             ``read(inputs, output)`` returns keyword arguments of :class:`RouterSample`; ``None`` for none.
         on_sample: called with the :class:`RouterSample` of every counted forward of every layer, in eager mode.
+        boundary: what failures are reported to; for the use of the monitor.
 
     Attributes:
         layers: the :class:`MoELayer` found.
@@ -50,6 +57,9 @@ class RouterObserver:
         in_backward: set it while backward runs, so that the recomputation of a checkpointed compiled region is not
             counted twice. In eager mode that is known without it.
         mask: ``[B, S]`` booleans, false on padding; ``None`` takes the ``attention_mask`` of the model's inputs.
+        on_sample: as above; ``None`` for nobody.
+
+    An exception in a hook is one warning: that layer is switched off, the others and the model's forward go on.
 
     Raises:
         ValueError: if a pattern matches nothing.
@@ -75,58 +85,109 @@ class RouterObserver:
         model: nn.Module,
         routers: str | Mapping[str, Reader] | None = "auto",
         *,
-        on_sample: Callable[[RouterSample], None] | None = None,
+        on_sample: Callable[[RouterSample], object] | None = None,
+        boundary: Boundary | None = None,
     ) -> None:
         self.model = model
-        self.on_sample = on_sample
-        self.sampling = True
-        self.in_backward = False
-        self.mask: Tensor | None = None
-        self.inputs_mask: dict[str, Tensor | None] = {}
-        self.attached = False
-        self._told = False
-        self.layers = discover(model, routers)
-        self._routers = routers
+        self._boundary = boundary or Boundary()
+        self._context = RoutingContext(self._boundary, on_sample)
+        call = self._boundary.call
+        found = [] if routers is None else call("finding the routers", find_layers, model, call) or []
+        self.layers = select_layers(model, found, routers)
+        self.statistics = {layer.name: RoutingStatistics(layer.num_classes) for layer in self.layers}
+        readers = routers if isinstance(routers, dict) else {}
+        hooks = ((layer.name, call(part_of(layer), self._build, layer, readers)) for layer in self.layers)
+        self._hooks = {name: built for name, built in hooks if built is not None}
         self._attachment = ExitStack()
-        self.statistics = {
-            layer.name: RoutingStatistics(layer.num_experts + layer.num_zero_experts, _device(layer))
-            for layer in self.layers
-        }
-        self._hooks = [LayerHooks(self, layer, self._reader(layer)) for layer in self.layers]
 
-    def _reader(self, layer: MoELayer) -> Reader | None:
-        if isinstance(self._routers, dict):
-            readers: dict[str, Reader] = self._routers
-            return next(read for pattern, read in readers.items() if fnmatchcase(layer.name, pattern))
-        return registered_reader(layer.router or layer.block) or registered_reader(layer.block)
+    def _build(self, layer: MoELayer, readers: Mapping[str, Reader]) -> LayerHooks:
+        reader = next((read for pattern, read in readers.items() if fnmatchcase(layer.name, pattern)), None)
+        reader = reader or registered_reader(layer.router or layer.block) or registered_reader(layer.block)
+        return LayerHooks(self._context, layer, self.statistics[layer.name], reader)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are registered."""
+        return self._context.attached
+
+    @property
+    def sampling(self) -> bool:
+        """Whether coming forwards also fill the sums that need weights or probabilities."""
+        return self._context.sampling
+
+    @sampling.setter
+    def sampling(self, sampling: bool) -> None:
+        self._context.switch(sampling=sampling)
+
+    @property
+    def in_backward(self) -> bool:
+        """Whether backward runs, so that hooks that fire belong to activation recomputation and are ignored."""
+        return self._context.in_backward
+
+    @in_backward.setter
+    def in_backward(self, in_backward: bool) -> None:
+        self._context.switch(in_backward=in_backward)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The padding mask of the coming forwards."""
+        return self._context.mask
+
+    @mask.setter
+    def mask(self, mask: Tensor | None) -> None:
+        self._context.switch(mask=mask)
+
+    @property
+    def on_sample(self) -> Callable[[RouterSample], object] | None:
+        """The subscriber of every :class:`RouterSample`; it may be set and removed while the hooks are registered."""
+        return self._context.on_sample
+
+    @on_sample.setter
+    def on_sample(self, on_sample: Callable[[RouterSample], object] | None) -> None:
+        self._context.switch(on_sample=on_sample)
 
     def attach(self) -> Self:
-        """Put the hooks on; twice is once."""
-        if self.attached:
+        """Register the hooks; twice is once."""
+        if self._context.attached:
             return self
         for layer in self.layers:
-            self.statistics[layer.name].to(_device(layer))
-        handles = [handle for hooks in self._hooks for handle in hooks.register()]
-        for module in takers_of_masks(self.model) if self.layers else ():
-            handles += MaskHooks(self, module).register(module)
-        self.keep(handles)
-        self._attachment.enter_context(_side_effects_in_compiled_checkpoints())
-        self.attached = True
+            hooks = self._hooks.get(layer.name)
+            if hooks is not None and not hooks.failed:
+                self._attach(part_of(layer), self._attach_layer, hooks, off=hooks.switch_off)
+        if self.layers:
+            self._attach(MASK_PART, self._attach_masks)
+            self._attachment.enter_context(_side_effects_in_compiled_checkpoints())
+        self._context.switch(attached=True)
         return self
 
-    def keep(self, handles: Iterable[RemovableHandle]) -> None:
-        """Take these hooks off with all the others."""
-        for handle in handles:
-            self._attachment.callback(handle.remove)
+    def _attach(
+        self, part: str, attach: Callable[..., object], *args: Any, off: Callable[[], object] | None = None
+    ) -> None:
+        handles = ExitStack()
+        self._attachment.callback(handles.close)
+        self._boundary.call(part, attach, *args, handles, off=off or handles.close)
+
+    def _attach_layer(self, hooks: LayerHooks, handles: ExitStack) -> None:
+        self.statistics[hooks.layer.name].to(_device(hooks.layer))
+        hooks.attach(handles)
+
+    def _attach_masks(self, handles: ExitStack) -> None:
+        for module in modules_accepting_attention_mask(self.model):
+            MaskHooks(self._context, module).attach(handles)
 
     def detach(self) -> None:
-        """Take the hooks off; if the model ran, say which layers were never seen."""
+        """Remove the hooks; if the model ran, warn about the layers that were never observed."""
+        was_attached = self._context.attached
         self._attachment.close()
-        for hooks in self._hooks:
-            hooks.abandon()
-        if self.attached and any(hooks.ran for hooks in self._hooks):
-            self.warn_of_silence()
-        self.attached = False
+        self._context.switch(attached=False)
+        for hooks in self._hooks.values():
+            self._boundary.call(hooks.part, hooks.abandon)
+        if was_attached and any(hooks.ran for hooks in self._hooks.values()):
+            self._boundary.call("the report on unobserved layers", self._report)
+
+    def _report(self) -> None:
+        self.warn_about_unobserved_layers()
+        self.read()
 
     def __enter__(self) -> Self:
         return self.attach()
@@ -134,86 +195,56 @@ class RouterObserver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        ran = any(hooks.ran for hooks in self._hooks)
         self.detach()
-        if kind is None and not ran:
-            self.warn_of_silence()
+        if kind is None:
+            self.warn_about_unobserved_layers()
 
     @contextmanager
-    def looking_away(self) -> Iterator[None]:
-        """What runs in here is no forward of this model's, even in the middle of one: it is not seen."""
-        for hooks in self._hooks:
-            hooks.watch.decision = Decision(hooks.layer)
+    def paused(self) -> Iterator[None]:
+        """A context in which nothing is observed: for an extra forward pass, also in the middle of another one."""
+        before = self._context.paused
+        self._context.switch(paused=True)
         try:
             yield
         finally:
-            for hooks in self._hooks:
-                hooks.watch.decision = hooks.decision
+            self._context.switch(paused=before)
+
+    def read(self, device: torch.device | str = "cpu") -> RoutingSums:
+        """A copy of all sums; a layer that :attr:`failed` has nothing but ``num_invalid`` = 1."""
+        sums = RoutingSums.of(self.statistics, device)
+        if self.failed:
+            sums = sums.without(self.failed)
+        if torch.device(device).type == "cpu":  # on another device the numbers would have to be waited for
+            warn_about_invalid_ids(self._boundary, sums, self.failed)
+        return sums
+
+    def restore(self, sums: RoutingSums) -> None:
+        """Overwrite all sums, in place, with those that :meth:`read` returned."""
+        sums.write(self.statistics)
 
     def reset(self) -> None:
         """Set all sums to zero, in place."""
-        for statistics in self.statistics.values():
-            statistics.reset()
-
-    def snapshot(self) -> dict[str, dict[str, Tensor]]:
-        """A copy of all sums, by layer and name."""
-        return {
-            name: {key: state.clone() for key, state in statistics.states().items()}
-            for name, statistics in self.statistics.items()
-        }
-
-    def restore(self, snapshot: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Set all sums, in place, to what :meth:`snapshot` kept."""
-        for name, statistics in self.statistics.items():
-            statistics.restore(snapshot[name])
+        reset(self.statistics.values())
 
     @property
-    def silent(self) -> list[str]:
+    def failed(self) -> list[str]:
+        """The layers that are not observed any more, since something failed."""
+        return [name for name in self.statistics if name not in self._hooks or self._hooks[name].failed]
+
+    @property
+    def unobserved(self) -> list[str]:
         """The layers whose hooks have not fired."""
-        return [hooks.layer.name for hooks in self._hooks if not hooks.ran]
+        return [name for name, hooks in self._hooks.items() if not hooks.ran and not hooks.failed]
 
-    def warn_of_silence(self) -> None:
-        """Warn, once, of the layers that were never seen; for a moment at which the model must have run."""
-        if self._told:
-            return
-        self._told = True
-        unread = [hooks.layer.name for hooks in self._hooks if hooks.ran and not hooks.read]
-        if unread:
-            warnings.warn(
-                f"the routing of {_listing(unread)} could not be read: the layer ran, but no selection of experts was "
-                "seen; give it a reader: routers={'name.of.the.router': read}",
-                stacklevel=3,
-            )
-        if self.silent:
-            warnings.warn(
-                f"the routers of {_listing(self.silent)} never fired: the model was compiled before the hooks were on, "
-                "or its forward does not call these modules",
-                stacklevel=3,
-            )
-
-    def is_recomputing(self) -> bool:
-        """Whether a forward that runs now is the recomputation of a checkpointed one."""
-        if self.in_backward:
-            return True
-        # Right in every mode of eager checkpointing, where grad mode is not; a compiled graph cannot ask.
-        return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1  # noqa: SLF001
-
-    def mask_for(self, layer: MoELayer, num_tokens: int) -> Tensor | None:
-        """The padding mask of a layer's tokens, row by row, if one is known that fits them."""
-        mask = self.mask
-        if mask is None and "decoder_attention_mask" in self.inputs_mask and "decoder." in f".{layer.name}":
-            mask = self.inputs_mask["decoder_attention_mask"]
-        elif mask is None:
-            mask = self.inputs_mask.get("attention_mask")
-        if mask is None or num_tokens % mask.shape[0] != 0:
-            return None
-        # With a cache the mask covers what came before, too: the tokens are its last columns.
-        columns = num_tokens // mask.shape[0]
-        return (mask[:, -columns:] != 0).reshape(-1) if columns <= mask.shape[-1] else None
+    def warn_about_unobserved_layers(self) -> None:
+        """Warn once about the layers that were never observed; for a moment at which the model must have run."""
+        unread = [name for name, hooks in self._hooks.items() if hooks.ran and not hooks.has_read and not hooks.failed]
+        warn_about_unread_layers(self._boundary, unread)
+        warn_about_silent_layers(self._boundary, self.unobserved)
 
 
 def _side_effects_in_compiled_checkpoints() -> AbstractContextManager[object]:
-    """Compiling a checkpointed region refuses what a hook notes in it, unless backward need not note it again."""
+    """Compiling a checkpointed region refuses a hook's side effects, unless backward need not repeat them."""
     from torch._dynamo import config
 
     name = "skip_fwd_side_effects_in_bwd_under_checkpoint"
@@ -223,7 +254,3 @@ def _side_effects_in_compiled_checkpoints() -> AbstractContextManager[object]:
 def _device(layer: MoELayer) -> torch.device:
     tensors = [*(layer.router or layer.block).parameters(), *layer.block.parameters(), *layer.block.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
-
-
-def _listing(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

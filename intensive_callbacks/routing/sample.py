@@ -20,7 +20,7 @@ class RouterSample:
         weights: ``[T, k]``, the weights of the selected experts.
         dispatch: ``[T, E]`` booleans, in place of ``expert_ids`` where a token may have any number of experts.
         probabilities: ``[T, E]``, rows that sum to 1.
-        logits: ``[T, E]``, as the router made them, before any normalisation.
+        logits: ``[T, E]``, as the router made them, before any normalization.
         mask: ``[T]`` booleans, false where a token is padding.
 
     Raises:
@@ -65,3 +65,7 @@ class RouterSample:
             if tensor is not None:
                 return tensor.shape[0]
         raise ValueError(f"a sample of {self.layer} needs expert_ids, dispatch, probabilities or logits; got none")
+
+    def mask_padding(self, mask: Tensor | None) -> None:
+        """Set ``mask``, which a router itself does not know."""
+        self.mask = mask

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from intensive_callbacks.routing.sample import RouterSample
+
+# The order of the sums in one row: first what is counted in integers, then what is summed in floating point.
+COUNTS = ("load", "num_invalid", "num_dropped", "num_tokens", "num_probabilities", "num_selected", "num_logits")
+REALS = ("importance", "probability", "entropy", "margin", "confidence", "log_partition", "z")
+PER_EXPERT = ("load", "importance", "probability")
 
 
 class RoutingStatistics:
@@ -22,8 +25,9 @@ class RoutingStatistics:
 
     ===================== ==== ==================================================================================
     ``load``              [E]  selections per expert (int64), of every observed forward
-    ``num_tokens``        []   tokens (int64), of every observed forward
+    ``num_invalid``       []   ids outside [-1, E) (int64), which are no expert's: of every observed forward
     ``num_dropped``       []   selections that no expert received (int64), of every observed forward
+    ``num_tokens``        []   tokens (int64), of every observed forward
     ``importance``        [E]  sum of the weights of the selections; this and all below only while sampling
     ``probability``       [E]  sum of the router's probabilities p_t
     ``entropy``           []   sum of H(p_t), in nats
@@ -43,34 +47,30 @@ class RoutingStatistics:
     Example:
         >>> from intensive_callbacks import RouterSample
         >>> statistics = RoutingStatistics(num_experts=4)
-        >>> statistics.observe(RouterSample("mlp", 4, expert_ids=torch.tensor([[0, 1], [2, -1]])))
-        >>> statistics.states()["load"], statistics.states()["num_dropped"]
-        (tensor([1, 1, 1, 0]), tensor(1))
+        >>> statistics.observe(RouterSample("mlp", 4, expert_ids=torch.tensor([[0, 1], [2, -1], [3, 4]])))
+        >>> states = statistics.states()
+        >>> states["load"], states["num_dropped"], states["num_invalid"]
+        (tensor([1, 1, 1, 1]), tensor(1), tensor(1))
     """
-
-    WIDE = ("load", "importance", "probability")
-    COUNTS = ("load", "num_tokens", "num_dropped", "num_probabilities", "num_selected", "num_logits")
-    NAMES = (*COUNTS, "importance", "probability", "entropy", "margin", "confidence", "log_partition", "z")
 
     def __init__(self, num_experts: int, device: torch.device | str = "cpu") -> None:
         self.num_experts = num_experts
         self.device = torch.device(device)
         real = torch.float32 if self.device.type == "mps" else torch.float64
         with torch.inference_mode(mode=False):  # a tensor born in inference mode could not be added to outside it
+            # Slot E counts the invalid ids, slot E + 1 the unused ones: a single scatter_add_, no selection by value.
+            self._counts = torch.zeros(num_experts + 2, dtype=torch.int64, device=self.device)
             # One element where no dimension would do: torch.compile (2.13) loses what is added to a float64 scalar.
             self._sums = {
                 name: torch.zeros(
-                    num_experts if name in self.WIDE else 1,
-                    dtype=torch.int64 if name in self.COUNTS else real,
+                    num_experts if name in PER_EXPERT else 1,
+                    dtype=torch.int64 if name in COUNTS else real,
                     device=self.device,
                 )
-                for name in self.NAMES
-                if name not in ("load", "num_dropped")
+                for name in (*COUNTS[3:], *REALS)
             }
-            # The unused slots, -1 modulo E + 1, are counted at E: no selection by value, one scatter_add_.
-            self._counts = torch.zeros(num_experts + 1, dtype=torch.int64, device=self.device)
             self._one = torch.ones(1, dtype=torch.int64, device=self.device)
-        # Tokens whose number the host knows wait here for the next reading: no operator per forward for them.
+        # Numbers of tokens that the host knows wait here for the next reading: no operator per forward for them.
         self._waiting: dict[str, int] = {}
 
     def states(self) -> dict[str, Tensor]:
@@ -78,8 +78,22 @@ class RoutingStatistics:
         for name, number in self._waiting.items():
             self._sums[name].add_(number)
         self._waiting.clear()
-        sums = {name: total if name in self.WIDE else total[0] for name, total in self._sums.items()}
-        return {**sums, "load": self._counts[:-1], "num_dropped": self._counts[-1]}
+        load, (num_invalid, num_dropped) = self._counts[:-2], self._counts[-2:]
+        sums = {name: total if name in PER_EXPERT else total[0] for name, total in self._sums.items()}
+        return {"load": load, "num_invalid": num_invalid, "num_dropped": num_dropped, **sums}
+
+    def accumulators(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The integer and the floating-point tensors that are added to, in the order of a row."""
+        sums = self._sums
+        return [self._counts, *(sums[name] for name in COUNTS[3:])], [sums[name] for name in REALS]
+
+    def waiting(self) -> list[int]:
+        """What is still to be added to ``num_tokens``, ``num_probabilities``, ``num_selected`` and ``num_logits``."""
+        return [self._waiting.get(name, 0) for name in COUNTS[3:]]
+
+    def forget_waiting(self) -> None:
+        """Drop what :meth:`waiting` returns: the accumulators are about to be overwritten."""
+        self._waiting.clear()
 
     def to(self, device: torch.device | str) -> None:
         """Move the sums to another device; where they are already there they stay the same tensors."""
@@ -88,27 +102,13 @@ class RoutingStatistics:
             self._sums = {name: state.to(device) for name, state in self._sums.items()}
             self._counts, self._one = self._counts.to(device), self._one.to(device)
 
-    def restore(self, states: Mapping[str, Tensor]) -> None:
-        """Overwrite the sums in place with those of an earlier ``states`` (of which the caller kept copies)."""
-        for name, state in self.states().items():
-            state.copy_(states[name])
-
-    def reset(self) -> None:
-        """Set every sum to zero, in place."""
-        self._waiting.clear()
-        self._counts.zero_()
-        for state in self._sums.values():
-            state.zero_()
-
     def observe(self, sample: RouterSample, *, sampling: bool = True) -> None:
-        """Add one forward's decision: the counts always, what needs weights or probabilities while ``sampling``."""
+        """Add one forward pass of the router; ``sampling`` also adds the sums that need weights or probabilities."""
         if sample.expert_ids is not None:
             self.count(sample.expert_ids, sample.mask)
         else:
             if sample.dispatch is not None:
-                dispatch = sample.dispatch if sample.mask is None else sample.dispatch & sample.mask[:, None]
-                missed = ~sample.dispatch.any(-1) if sample.mask is None else sample.mask & ~sample.dispatch.any(-1)
-                self._counts.add_(torch.cat([dispatch.sum(0), missed.sum(0, keepdim=True)]))
+                self._count_dispatch(sample.dispatch, sample.mask)
             self._add_tokens("num_tokens", sample.num_tokens, sample.mask)
         if sampling:
             with torch.no_grad():
@@ -117,14 +117,19 @@ class RoutingStatistics:
 
     def count(self, ids: Tensor, mask: Tensor | None) -> None:
         """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
-        ids = ids.to(torch.int64)
+        slots = ids.to(torch.int64).clamp(-2, self.num_experts)  # -2 and E, the invalid ones, are slot E modulo E + 2
         ones = self._one if mask is None else mask[:, None].to(torch.int64)
-        if self.device.type == "cpu":  # one operator, which knows what -1 is; on a GPU it would sort the ids
-            self._counts.index_put_((ids,), ones, accumulate=True)
+        if self.device.type == "cpu":  # one operator, which takes negative indices; on a GPU it would sort the ids
+            self._counts.index_put_((slots,), ones, accumulate=True)
         else:
-            slots = ids.flatten().remainder(self.num_experts + 1)
+            slots = slots.flatten().remainder(self.num_experts + 2)
             self._counts.scatter_add_(0, slots, ones.expand(ids.shape).flatten())
         self._add_tokens("num_tokens", ids.shape[0], mask)
+
+    def _count_dispatch(self, dispatch: Tensor, mask: Tensor | None) -> None:
+        missed = ~dispatch.any(-1, keepdim=True)
+        slots = torch.cat([dispatch, torch.zeros_like(missed), missed], dim=-1)
+        self._counts.add_((slots if mask is None else slots & mask[:, None]).sum(0))
 
     def _add_tokens(self, name: str, number: int, mask: Tensor | None) -> None:
         if mask is not None:
@@ -135,10 +140,16 @@ class RoutingStatistics:
             self._waiting[name] = self._waiting.get(name, 0) + number
 
     def _add(self, name: str, values: Tensor, mask: Tensor | None) -> None:
-        """Add what each token brings, ``[T]`` or ``[T, E]``, less that of padding."""
+        """Add a value per token, ``[T]`` or ``[T, E]``, without those of padding."""
         if mask is not None:
             values = values.masked_fill(~mask.reshape(mask.shape + (1,) * (values.dim() - 1)), 0)
         self._sums[name].add_(values.sum(0, dtype=self._sums[name].dtype))
+
+    def _valid(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The ids as indices that no gather refuses, and which of them are an expert's."""
+        ids = ids.to(torch.int64)
+        slots = ids.clamp(0, self.num_experts - 1)
+        return slots, slots == ids
 
     def _sample_weights(self, sample: RouterSample) -> None:
         if sample.weights is None:
@@ -147,11 +158,10 @@ class RoutingStatistics:
         if sample.expert_ids is None:
             self._add("importance", weights, sample.mask)
             return
-        used = sample.expert_ids >= 0
+        slots, used = self._valid(sample.expert_ids)
         if sample.mask is not None:
             used = used & sample.mask[:, None]
-        slots = sample.expert_ids.to(torch.int64).clamp_min(0).flatten()
-        self._sums["importance"].scatter_add_(0, slots, weights.masked_fill(~used, 0).flatten())
+        self._sums["importance"].scatter_add_(0, slots.flatten(), weights.masked_fill(~used, 0).flatten())
 
     def _sample_probabilities(self, sample: RouterSample) -> None:
         if sample.logits is not None:
@@ -171,11 +181,21 @@ class RoutingStatistics:
         if self.num_experts > 1:
             self._add("margin", -probabilities.topk(2).values.diff(dim=-1).squeeze(-1), sample.mask)
         if sample.expert_ids is not None:
-            chosen = probabilities.gather(-1, sample.expert_ids.to(torch.int64).clamp_min(0))
-            chosen = chosen.masked_fill(sample.expert_ids < 0, 0)
+            slots, used = self._valid(sample.expert_ids)
+            chosen = probabilities.gather(-1, slots).masked_fill(~used, 0)
         elif sample.dispatch is not None:
             chosen = probabilities * sample.dispatch
         else:
             return
         self._add("confidence", chosen.sum(-1), sample.mask)
         self._add_tokens("num_selected", sample.num_tokens, sample.mask)
+
+
+def row_columns(num_experts: int) -> dict[str, slice]:
+    """Where each sum stands in one row of a layer's :meth:`RoutingStatistics.accumulators`."""
+    columns, start = {}, 0
+    for name in (*COUNTS, *REALS):
+        stop = start + (num_experts if name in PER_EXPERT else 1)
+        columns[name] = slice(start, stop)
+        start = stop
+    return columns

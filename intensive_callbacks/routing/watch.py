@@ -1,12 +1,17 @@
-"""How routing is read that no module shows: the selections a layer's forward makes, seen as torch executes them."""
+"""How routing is read that no module shows: the selections that a layer's forward makes, as torch executes them.
+
+A selection is a top-k, argmax, sort or draw over a dimension of E entries; the last one is the dispatch. It is followed
+through the gathers and fills that rewrite it, and narrowed by the capacity mask that an einsum dispatches with.
+``torch.compile`` traces all this as part of the forward; a mode below torch's dispatcher would stop compilation.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,46 +19,16 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.decision import Decision
 
 
-class Watch(TorchFunctionMode):
-    """Notes what a layer's forward scores and selects, while it is entered; what is computed stays as it is.
-
-    A selection is a top-k, argmax, sort or draw over a dimension of E entries; the last one is the dispatch. It is
-    followed through the gathers and fills that rewrite it, and narrowed by the capacity mask that an einsum dispatches
-    with. ``torch.compile`` traces it as part of the forward; a mode below torch's dispatcher would stop compilation.
-
-    Args:
-        decision: where to note it.
-    """
-
-    def __init__(self, decision: Decision) -> None:
-        super().__init__()
-        self.decision = decision
-        self.scores = True
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **kwargs) if kwargs else func(*args)
-        name = getattr(func, "__name__", "")
-        try:
-            if name in SELECTIONS:
-                SELECTIONS[name](self.decision, _Call(output, args, kwargs or {}))
-            if self.scores and name in SCORES:
-                SCORES[name](self.decision, _Call(output, args, kwargs or {}))
-        except Exception as error:  # noqa: BLE001 - told when the decision is counted: the user's forward goes on
-            self.decision.error = error
-        return output
-
-
-class _Call:
+@dataclass(slots=True)
+class Call:
     """One call of a function of torch."""
 
-    def __init__(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.output = output
-        self.args = args
-        self.kwargs = kwargs
+    output: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument, wherever it stands."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
     @property
@@ -72,27 +47,19 @@ def _select(decision: Decision, source: Tensor, indices: Tensor, dim: int) -> No
     classes = [i for i in range(min(source.dim(), 3)) if i != dim and source.shape[i] == decision.num_classes]
     # With as many tokens as experts the shape does not tell who chooses; other forwards have.
     if source.shape[dim] == decision.num_classes and not (classes and decision.experts_choose):
-        if decision.expert_ids is not None and not _covers(decision, source):
-            return
-        decision.expert_ids = indices.detach() if dim == last else indices.detach().movedim(dim, -1)
-        decision.dispatch = None
+        if decision.covers(source):
+            decision.select(indices if dim == last else indices.detach().movedim(dim, -1))
         return
     if classes and decision.expert_ids is None:  # the experts choose their tokens
         chosen = torch.zeros(source.shape, dtype=torch.bool, device=source.device)
-        decision.dispatch = chosen.scatter(dim, indices.detach(), value=True).movedim(classes[-1], -1)
+        decision.narrow(chosen.scatter(dim, indices.detach(), value=True).movedim(classes[-1], -1))
 
 
-def _covers(decision: Decision, source: Tensor) -> bool:
-    """Whether these are scores of all tokens, and not what an expert selects among its own features for its tokens."""
-    ids = decision.expert_ids
-    return ids is None or source.numel() // decision.num_classes >= ids.numel() // max(ids.shape[-1], 1)
-
-
-def _see_topk(decision: Decision, call: _Call) -> None:
+def _see_topk(decision: Decision, call: Call) -> None:
     _select(decision, call.argument(0, "input"), call.indices, call.argument(2, "dim", -1))
 
 
-def _see_max(decision: Decision, call: _Call) -> None:
+def _see_max(decision: Decision, call: Call) -> None:
     """``argmax`` and ``max`` along a dimension: a top-1."""
     dim = call.argument(1, "dim")
     if isinstance(dim, int):
@@ -100,72 +67,73 @@ def _see_max(decision: Decision, call: _Call) -> None:
         _select(decision, call.argument(0, "input"), indices, dim)
 
 
-def _see_draw(decision: Decision, call: _Call) -> None:
+def _see_draw(decision: Decision, call: Call) -> None:
     _select(decision, call.argument(0, "input"), call.indices, -1)
 
 
-def _see_sort(decision: Decision, call: _Call) -> None:
+def _see_sort(decision: Decision, call: Call) -> None:
     """A ranking of all experts, which is a selection once it is cut."""
     source = call.argument(0, "input")
-    if source.is_floating_point() and source.shape[-1:] == (decision.num_classes,) and _covers(decision, source):
-        decision.ranking = call.indices
+    if source.is_floating_point() and source.shape[-1:] == (decision.num_classes,) and decision.covers(source):
+        decision.rank(call.indices)
 
 
-def _see_rewriting(decision: Decision, call: _Call) -> None:
+def _see_rewriting(decision: Decision, call: Call) -> None:
     """Follow the ids into a tensor of their shape; cut a ranking; take the entries of a table where nothing scores."""
     output = call.output
     if decision.source is not None or not isinstance(output, Tensor) or output.dtype not in (torch.int64, torch.int32):
         return
     if decision.ranking is not None and call.argument(0, "input") is decision.ranking:
         if output.dim() == decision.ranking.dim():
-            decision.expert_ids, decision.dispatch, decision.ranking = output.detach(), None, None
+            decision.select(output)
+            decision.rank(None)
     elif decision.expert_ids is not None:
         ids = decision.expert_ids
         sources = [x for x in (*call.args, *call.kwargs.values()) if isinstance(x, Tensor) and x.dtype == ids.dtype]
         if output.shape == ids.shape and any(source.shape == ids.shape for source in sources):
-            decision.expert_ids = output.detach()
+            decision.rewrite(output)
     elif decision.table is None and decision.dispatch is None and decision.num_tokens:
         per_token, rest = divmod(output.numel(), decision.num_tokens)
         if rest == 0 and 0 < per_token <= decision.num_classes:
-            decision.table = output.detach().reshape(decision.num_tokens, per_token)
+            decision.look_up(output.reshape(decision.num_tokens, per_token))
 
 
-def _see_capacity(decision: Decision, call: _Call) -> None:
+def _see_capacity(decision: Decision, call: Call) -> None:
     """A mask ``[T, E, C]`` that gathers the experts' inputs says which selections they received."""
     operands = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
     for operand in operands:
         gathers = operand.dim() == 3 and operand.shape[1] == decision.num_classes == call.output.shape[0]
         if gathers and (decision.is_made or not operand.is_floating_point()):
-            decision.dispatch = (operand.detach() != 0).any(-1)
+            decision.narrow((operand.detach() != 0).any(-1))
 
 
-def _see_scores(decision: Decision, call: _Call) -> None:
+def _see_scores(decision: Decision, call: Call) -> None:
     """A product with a last dimension of E, before the selection: logits."""
     if not decision.is_made and call.output.is_floating_point() and call.output.shape[-1:] == (decision.num_classes,):
-        decision.logits = call.output.detach().clone()
+        decision.score(logits=call.output)
 
 
-def _see_positive(decision: Decision, call: _Call) -> None:
-    """Scores made positive, before the selection: probabilities, once they are normalised."""
+def _see_positive(decision: Decision, call: Call) -> None:
+    """Scores made positive, before the selection: probabilities, once they are normalized."""
     output = call.output
     if decision.is_made or output.dim() < 2:
         return
     width, num_classes = output.shape[-1], decision.num_classes
     if width == num_classes:
-        decision.probabilities = output.detach().clone()
+        decision.score(probabilities=output)
     elif width % num_classes == 0 and output.numel() == decision.num_tokens * width:  # a soft mixture over E·S slots
-        decision.probabilities = output.detach().reshape(-1, num_classes, width // num_classes).sum(-1)
+        decision.score(probabilities=output.detach().reshape(-1, num_classes, width // num_classes).sum(-1))
 
 
-def _see_squashed(decision: Decision, call: _Call) -> None:
+def _see_squashed(decision: Decision, call: Call) -> None:
     """What is squashed are the logits, scaled as they may have been since they were formed."""
     source = call.argument(0, "input")
     if not decision.is_made and source.shape[-1:] == (decision.num_classes,):
-        decision.logits = source.detach().clone()
+        decision.score(logits=source)
     _see_positive(decision, call)
 
 
-def _see_softmax(decision: Decision, call: _Call) -> None:
+def _see_softmax(decision: Decision, call: Call) -> None:
     if call.argument(1, "dim", -1) in (-1, call.output.dim() - 1):
         _see_squashed(decision, call)
 
@@ -186,4 +154,12 @@ SCORES = {
     "sigmoid": _see_squashed,
     "sqrt": _see_positive,
     "softmax": _see_softmax,
+}
+
+Handlers = dict[str, "tuple[Callable[[Decision, Call], None], ...]"]
+
+# What is watched where ids alone are counted, and where probabilities are sampled, too.
+COUNTING: Handlers = {name: (handler,) for name, handler in SELECTIONS.items()}
+SAMPLING: Handlers = {
+    name: tuple(table[name] for table in (SELECTIONS, SCORES) if name in table) for name in {**SELECTIONS, **SCORES}
 }

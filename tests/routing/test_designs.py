@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from intensive_callbacks import RouterObserver
-from intensive_callbacks.routing.watch import SELECTIONS
+from intensive_callbacks.routing.watch import SAMPLING
 from routing import designs
 
 T = 30
@@ -121,14 +121,15 @@ def test_a_maximum_of_a_scalar_selects_nothing():
     assert pairs_of(sample) == block.pairs
 
 
-def test_a_failing_watch_is_told_and_the_forward_goes_on(monkeypatch):
-    monkeypatch.setitem(SELECTIONS, "topk", lambda *_: 1 / 0)
+def test_a_failing_watch_warns_and_the_forward_goes_on(monkeypatch):
+    monkeypatch.setitem(SAMPLING, "topk", (lambda *_: 1 / 0,))
     block = designs.LinearGate()
     observer = RouterObserver(nn.ModuleDict({"layer": block})).attach()
-    with pytest.warns(UserWarning, match="not counted any more: ZeroDivisionError"):
+    with pytest.warns(RuntimeWarning, match="the routing of layer 'layer' failed and is switched off: ZeroDivisionErr"):
         block(torch.randn(1, T, designs.D))
-    with pytest.warns(UserWarning, match="could not be read"):
-        observer.detach()
+    assert torch._C._len_torch_function_stack() == 0
+    assert observer.failed == ["layer"]
+    observer.detach()
 
 
 def test_scores_are_those_of_the_design():

@@ -160,12 +160,12 @@ def test_ids_alone_are_counted_alike(family):
     with warnings.catch_warnings(), RouterObserver(model) as observer:
         warnings.simplefilter("ignore")  # a vision tower does not run
         run(model)
-        sampled = observer.snapshot()
+        sampled = observer.read().by_layer()
         observer.reset()
         observer.sampling = False
         run(model)
         run(model)
-        for name, states in observer.snapshot().items():
+        for name, states in observer.read().by_layer().items():
             for key in ("load", "num_tokens", "num_dropped"):
                 assert torch.equal(states[key], 2 * sampled[name][key]), (name, key)
             assert not states["num_logits"]

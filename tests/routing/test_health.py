@@ -8,6 +8,8 @@ from torch import nn
 
 from intensive_callbacks import RouterObserver
 from intensive_callbacks.routing.health import RoutingHealth
+from intensive_callbacks.routing.statistics import RoutingStatistics
+from intensive_callbacks.routing.sums import RoutingSums
 from routing.designs import D, E, LinearGate, Top1
 
 
@@ -19,7 +21,7 @@ def _seed():
 def window_of(model, num_tokens=3000):
     with RouterObserver(model) as observer, torch.no_grad():
         model(torch.randn(num_tokens, D))
-    return observer.snapshot()
+    return observer.read()
 
 
 def biased(bias, design=LinearGate):
@@ -57,7 +59,7 @@ def test_sick_by_its_bias(bias, kind):
 
 def test_imbalance():
     health, window = RoutingHealth(), window_of(biased([0.9, 0, 0, 0, 0, 0], Top1))
-    load = window["0"]["load"].tolist()
+    load = window.by_layer()["0"]["load"].tolist()
     assert max(load) > 3 * sum(load) / E
     assert min(load) > 0
     assert kinds(health, window) == {("0", "imbalance")}
@@ -80,8 +82,9 @@ def test_a_short_window_is_not_judged():
 
 
 def test_all_experts_of_every_token_is_no_collapse():
-    load = torch.full((4,), 500)
-    assert RoutingHealth().findings({"mlp": {"load": load, "num_tokens": torch.tensor(500)}}) == []
+    statistics = RoutingStatistics(num_experts=4)
+    statistics.count(torch.arange(4).expand(500, 4), mask=None)
+    assert RoutingHealth().findings(RoutingSums.of({"mlp": statistics})) == []
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, set()), (-1, {"collapse"})])
@@ -99,4 +102,4 @@ def test_a_router_trained_against_balance_collapses(sign, expected):
         optimizer.zero_grad()
     with RouterObserver(model) as observer:
         model(torch.randn(3000, D) + 1)
-    assert {finding.kind for finding in RoutingHealth().findings(observer.snapshot())} == expected
+    assert {finding.kind for finding in RoutingHealth().findings(observer.read())} == expected

@@ -1,0 +1,87 @@
+"""What the hooks on one model share: the switches, the padding mask of the running forward and the boundary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from intensive_callbacks.routing.edge import Hook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from intensive_callbacks.boundary import Boundary
+    from intensive_callbacks.routing.sample import RouterSample
+
+
+class RoutingContext:
+    """The state that :class:`RouterObserver` sets and its hooks read.
+
+    Args:
+        boundary: where every hook and every part of the discovery is called through.
+        on_sample: called with every :class:`RouterSample`, in eager mode.
+
+    Attributes:
+        attached: whether the hooks count.
+        paused: whether what runs now is not a forward of this model, even in the middle of one.
+        sampling: whether to fill the sums that need weights or probabilities, too.
+        in_backward: whether backward runs, so that a forward is the recomputation of a checkpointed one.
+        mask: the padding mask that the user set, ``[B, S]``.
+    """
+
+    def __init__(self, boundary: Boundary, on_sample: Callable[[RouterSample], object] | None = None) -> None:
+        self.boundary = boundary
+        self.on_sample = on_sample
+        self.attached = False
+        self.paused = False
+        self.sampling = True
+        self.in_backward = False
+        self.mask: Tensor | None = None
+        self._input_masks: Mapping[str, Tensor | None] = {}
+
+    def switch(self, **switches: Any) -> None:
+        """Set attributes by name."""
+        vars(self).update(switches)
+
+    def hook(self, part: str, function: Callable[..., object], *args: Any, off: Callable[[], object]) -> Hook:
+        """A hook that calls ``function(*args, ...)``; if it fails, the part is reported and ``off`` is called."""
+        return Hook(self.boundary.call, part, function, *args, off=off)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a forward that runs now is counted."""
+        if not self.attached or self.paused or self.in_backward:
+            return False
+        # Recomputation of a checkpointed forward: right in every mode of eager checkpointing, where grad mode is not.
+        return torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1  # noqa: SLF001
+
+    def begin_forward(self, masks: Mapping[str, Tensor | None]) -> None:
+        """Keep the padding masks, by name, that the model is called with."""
+        self._input_masks = masks
+
+    def end_forward(self) -> None:
+        """Forget the masks."""
+        self._input_masks = {}
+
+    def mask_for(self, layer: str, num_tokens: int) -> Tensor | None:
+        """The padding mask of a layer's tokens, row by row, if one is known that fits them."""
+        mask = self.mask
+        if mask is None:
+            masks = self._input_masks
+            decodes = "decoder_attention_mask" in masks and "decoder." in f".{layer}"
+            mask = masks.get("decoder_attention_mask" if decodes else "attention_mask")
+        if mask is None or num_tokens % mask.shape[0] != 0:
+            return None
+        # With a cache the mask covers what came before, too: the tokens are its last columns.
+        columns = num_tokens // mask.shape[0]
+        return (mask[:, -columns:] != 0).reshape(-1) if columns <= mask.shape[-1] else None
+
+    def publish(self, sample: RouterSample) -> None:
+        """Pass a sample on to the subscriber; one that fails is no longer called."""
+        if self.on_sample is not None and not torch.compiler.is_compiling():
+            self.boundary.call("on_sample", self.on_sample, sample, off=self._unsubscribe)
+
+    def _unsubscribe(self) -> None:
+        self.on_sample = None

@@ -1,0 +1,57 @@
+"""Where foreign code and routing meet: what torch calls, and what is asked of a user's modules. Nothing raises here."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Hook(functools.partial[Any]):
+    """A hook whose copies and pickles do nothing and need nothing of this library.
+
+    ``Hook(boundary.call, part, function, off=...)`` is called by torch and passes its arguments on to ``function``. A
+    copy of the module (a moving average, a checkpoint of the whole module) gets an idle hook in its place.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return nullcontext().__exit__  # takes any arguments and returns None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (nullcontext(), "__exit__")
+
+
+class FunctionWatch(TorchFunctionMode):
+    """Calls ``see(name, output, args, kwargs)`` after every function of torch whose name is in ``names``.
+
+    Args:
+        see: must not raise.
+        names: the functions' names.
+    """
+
+    def __init__(self, see: Callable[..., object], names: frozenset[str]) -> None:
+        super().__init__()
+        self._see = see
+        self._names = names
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **kwargs) if kwargs else func(*args)
+        name = getattr(func, "__name__", "")
+        if name in self._names:
+            self._see(name, output, args, kwargs or {})
+        return output
+
+
+def attribute(holder: Any, name: str) -> Any:
+    """An attribute of a user's module or config; ``None`` where there is none or its property raises."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001 - a property of the user's may raise anything until it is set
+        return None

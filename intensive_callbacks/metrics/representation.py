@@ -1,6 +1,4 @@
-"""Representations, as metrics: :mod:`intensive_callbacks.functional.representation` has the mathematics."""
-
-from __future__ import annotations
+"""Representations, as metrics: ``functional/representation.py`` has the mathematics."""
 
 from typing import Any
 

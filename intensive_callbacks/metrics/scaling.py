@@ -1,6 +1,4 @@
-"""Balance of parameters and data, as a metric: :mod:`intensive_callbacks.functional.scaling` has the mathematics."""
-
-from __future__ import annotations
+"""Balance of parameters and data, as a metric: ``functional/scaling.py`` has the mathematics."""
 
 from typing import Any
 

@@ -1,6 +1,4 @@
-"""Free energy, order and heat, as metrics: :mod:`intensive_callbacks.functional.thermodynamics` has the mathematics."""
-
-from __future__ import annotations
+"""Free energy, order and heat, as metrics: ``functional/thermodynamics.py`` has the mathematics."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ CARDS = (
         size="intensive",
         source="Shannon entropy of the load; the training companion of CES",
         section="Coupling and routing",
-        metric="routing_selections.ConfigurationEntropyScore",
+        metric="routing_selections.LoadEntropy",
         fed_by="routing",
     ),
     Card(

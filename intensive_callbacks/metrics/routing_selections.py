@@ -18,6 +18,7 @@ __all__ = [
     "DropRate",
     "EffectiveExperts",
     "ExpertCoactivation",
+    "LoadEntropy",
     "LoadVariation",
     "MaxViolation",
     "RouterSaturation",
@@ -104,6 +105,25 @@ class ConfigurationEntropyScore(_LoadMetric):
         """(H - ln k) / (ln E - ln k): 0 where every token selects the same k experts, 1 where the load is even."""
         excess = routing_selections.excess_load_entropy(self.load, num_selected, miller_madow=self.miller_madow)
         return self.unless_invalid(excess)
+
+
+class LoadEntropy(ConfigurationEntropyScore):
+    r"""Load entropy: the configuration entropy score as those read it who balance a load, for whom 1 is the aim.
+
+    .. math:: H(f) / \ln E
+
+    Of the source's own score it is said that 0.3 to 0.7 is best, so that one has no direction. Arguments, ``update`` and
+    ``compute`` are those of :class:`ConfigurationEntropyScore`.
+
+    Example:
+        >>> from intensive_callbacks.metrics import LoadEntropy
+        >>> metric = LoadEntropy(num_experts=4)
+        >>> metric.update(torch.tensor([[0, 1], [2, 3]]))
+        >>> metric.compute()
+        tensor(1.)
+    """
+
+    higher_is_better = True
 
 
 class MaxViolation(_LoadMetric):

@@ -36,7 +36,7 @@ class QueryContentCoupling(SampleMetric):
         >>> qc3 = QueryContentCoupling()
         >>> qc3.update(torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.tensor([64, 200, 150, 400]))
         >>> qc3.compute(), qc3.rank_correlation()
-        (tensor(0.8989, dtype=torch.float64), tensor(0.8000, dtype=torch.float64))
+        (tensor(0.8989), tensor(0.8000, dtype=torch.float64))
     """
 
     higher_is_better = True
@@ -124,7 +124,7 @@ class SalienceDivergence(IntensiveMetric):
         >>> divergence = SalienceDivergence()
         >>> divergence.update(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
         >>> divergence.compute()
-        tensor(0.1840, dtype=torch.float64)
+        tensor(0.1840)
     """
 
     higher_is_better = False

@@ -25,7 +25,6 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 AnyMetric = TypeVar("AnyMetric", bound="IntensiveMetric")
 
-
 _warn = rank_zero_only(warn)
 
 
@@ -45,9 +44,9 @@ def companion(
 class IntensiveMetric(Metric):
     """A metric whose states are sums, so that they add over batches, layers and processes.
 
-    A value that is NaN is explained, once, by :meth:`why_undefined`. Sums and values are formed in float64; what
-    ``compute()`` returns is float32, as of every torchmetrics metric (and what its wrappers expect), or float64 after
-    ``set_dtype(torch.float64)``.
+    A value that is NaN is explained, once, by :meth:`why_undefined`. Sums and values are formed in float64. What
+    ``compute()`` returns is float32, as torchmetrics' wrappers expect it of every metric (a ``BootStrapper`` with
+    tensor quantiles fails otherwise), or float64 after ``set_dtype(torch.float64)``; what stands beside it is float64.
     """
 
     is_differentiable = False
@@ -67,13 +66,14 @@ class IntensiveMetric(Metric):
             if self.update_called and not self._explained and isinstance(value, Tensor) and value.isnan().any():
                 self._explained = True
                 _warn(f"{type(self).__name__} is undefined (NaN): {self.why_undefined()}", UserWarning)
-            return apply_to_collection(value, Tensor, self._public)
+            return apply_to_collection(value, Tensor, self._returned)
 
         # Inside of torchmetrics' wrapper, the states that explain a value are those of all processes.
         return super()._wrap_compute(explained)
 
-    def _public(self, value: Tensor) -> Tensor:
-        return value.to(self.dtype if self.dtype == torch.float64 else torch.float32)
+    def _returned(self, value: Tensor) -> Tensor:
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return value.to(dtype) if value.is_floating_point() else value
 
     def why_undefined(self) -> str:
         """What made the value NaN, and what to do."""
@@ -156,7 +156,7 @@ class AccuracyMetric(IntensiveMetric):
     weighted by them, and where every update told them a standard error is known. Without it an update counts once.
     """
 
-    higher_is_better = True
+    higher_is_better: bool | None = True
     correct: Tensor
     num_examples: Tensor
     num_uncounted: Tensor

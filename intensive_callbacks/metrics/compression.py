@@ -63,7 +63,7 @@ class EffectiveCompressionRatio(SampleMetric):
         >>> logits = torch.tensor([[30.0, 0.0], [0.0, 30.0]])
         >>> ecr.update(None, logits, labels=torch.tensor([0, 1]))
         >>> ecr.compute(), ecr.usable_information()
-        (tensor(0.0500, dtype=torch.float64), tensor(1., dtype=torch.float64))
+        (tensor(0.0500), tensor(1., dtype=torch.float64))
     """
 
     num_invalid: Tensor

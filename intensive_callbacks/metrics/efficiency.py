@@ -59,7 +59,7 @@ class PerformancePerParameter(_PointsPerCost):
         >>> p3 = PerformancePerParameter(num_params=37_000_000_000)
         >>> p3.update(0.85, num_examples=14_042)
         >>> p3.compute(), p3.standard_error()
-        (tensor(2.2973, dtype=torch.float64), tensor(0.0081, dtype=torch.float64))
+        (tensor(2.2973), tensor(0.0081, dtype=torch.float64))
     """
 
     plot_lower_bound = 0.0
@@ -107,7 +107,7 @@ class PerformancePerFlop(_PointsPerCost):
         >>> p2f = PerformancePerFlop(num_flops=6 * 175e9)
         >>> p2f.update(0.76)
         >>> p2f.compute()
-        tensor(72.3810, dtype=torch.float64)
+        tensor(72.3810)
     """
 
     plot_lower_bound = 0.0
@@ -154,7 +154,7 @@ class MemoryEfficiencyRatio(_PointsPerCost):
         >>> mer = MemoryEfficiencyRatio(num_bytes=2 * 70e9)
         >>> mer.update(0.69)
         >>> mer.compute()
-        tensor(0.4929, dtype=torch.float64)
+        tensor(0.4929)
     """
 
     plot_lower_bound = 0.0
@@ -203,7 +203,7 @@ class PerformancePerJoule(_PointsPerCost):
         >>> per_joule = PerformancePerJoule(num_joules=0.02)
         >>> per_joule.update(0.85)
         >>> per_joule.compute()
-        tensor(4250., dtype=torch.float64)
+        tensor(4250.)
     """
 
     plot_lower_bound = 0.0
@@ -256,7 +256,7 @@ class ParameterFlopEfficiency(_AccuracyForBoth):
         >>> efficiency = ParameterFlopEfficiency(num_params=7e9, num_flops=14e9)
         >>> efficiency.update(0.5)
         >>> efficiency.compute()
-        tensor(510.2041, dtype=torch.float64)
+        tensor(510.2041)
     """
 
     plot_lower_bound = 0.0
@@ -291,7 +291,7 @@ class NetScore(_AccuracyForBoth):
         >>> score = NetScore(num_params=25.6e6, num_flops=8.2e9)
         >>> score.update(0.761)
         >>> score.compute()
-        tensor(55.0451, dtype=torch.float64)
+        tensor(55.0451)
     """
 
     def value(self, accuracy: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ class IntelligenceDensity(AccuracyMetric):
         >>> intelligence_density = IntelligenceDensity(num_bytes=1.15e9)
         >>> intelligence_density.update(0.705)
         >>> intelligence_density.compute()
-        tensor(1.0615, dtype=torch.float64)
+        tensor(1.0615)
     """
 
     plot_lower_bound = 0.0
@@ -381,7 +381,7 @@ class CapabilityDensity(AccuracyMetric):
         >>> capability_density = CapabilityDensity(num_params=8e9)
         >>> capability_density.update(0.666)  # Llama-3-8B on MMLU
         >>> capability_density.compute()
-        tensor(1.8831, dtype=torch.float64)
+        tensor(1.8831)
     """
 
     plot_lower_bound = 0.0
@@ -426,7 +426,7 @@ class GeneralizationEfficiency(SampleMetric):
         >>> ge.update(500_000, 0.70)
         >>> ge.update(1_000_000, 0.85)
         >>> ge.compute()
-        tensor(3.0000e-05, dtype=torch.float64)
+        tensor(3.0000e-05)
     """
 
     higher_is_better = True

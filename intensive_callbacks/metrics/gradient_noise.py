@@ -38,7 +38,7 @@ class CriticalBatchSize(IntensiveMetric):
         >>> noise_scale.update(5.2, 2.0)
         >>> noise_scale.update(4.8, 2.0)
         >>> noise_scale.compute()
-        tensor(8., dtype=torch.float64)
+        tensor(8.)
     """
 
     higher_is_better = None

@@ -70,7 +70,7 @@ class ShannonEntropy(CountingMetric):
         >>> entropy = ShannonEntropy(num_values=8, correction="none")
         >>> entropy.update(torch.arange(800) % 8)
         >>> entropy.compute()
-        tensor(3., dtype=torch.float64)
+        tensor(3.)
     """
 
     higher_is_better = None
@@ -136,7 +136,7 @@ class MutualInformation(_PairedLabels):
         >>> mutual_information = MutualInformation(num_x=4, num_y=2)
         >>> mutual_information.update(torch.arange(400) % 4, torch.arange(400) % 4 // 2)
         >>> mutual_information.compute(), mutual_information.p_value()
-        (tensor(1., dtype=torch.float64), 0.001)
+        (tensor(1.), 0.001)
     """
 
     higher_is_better = None
@@ -175,7 +175,7 @@ class CouplingQuality(_PairedLabels):
         >>> coupling = CouplingQuality(num_x=4, num_y=2)
         >>> coupling.update(torch.arange(400) % 4, torch.arange(400) % 4 // 2)
         >>> coupling.compute()
-        tensor(1., dtype=torch.float64)
+        tensor(1.)
     """
 
     higher_is_better = True
@@ -211,7 +211,7 @@ class RelevanceDensity(_PairedLabels):
         >>> density = RelevanceDensity(num_x=2, num_y=2, num_pixels=256)
         >>> density.update(torch.arange(400) % 2, torch.arange(400) % 2)
         >>> density.compute()
-        tensor(0.0039, dtype=torch.float64)
+        tensor(0.0039)
     """
 
     higher_is_better = True
@@ -262,7 +262,7 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
         >>> quality.update(x=torch.arange(400) % 2, y=torch.arange(400) % 2)
         >>> quality.update(0.85)
         >>> quality.compute()
-        tensor(0.1875, dtype=torch.float64)
+        tensor(0.1875)
     """
 
     higher_is_better = True

@@ -48,7 +48,7 @@ class InformationBottleneck(IntensiveMetric):
         >>> x = torch.arange(400) % 4
         >>> bottleneck.update(x, x // 2, x // 2)
         >>> bottleneck.compute()
-        tensor(-1., dtype=torch.float64)
+        tensor(-1.)
     """
 
     higher_is_better = False

@@ -37,6 +37,7 @@ class IntegratedInformation(LaggedMoments):
         Barrett and Seth 2011; "Intensive Intelligence: Mathematical Foundations".
 
     Example:
+        >>> import torch
         >>> from intensive_callbacks import IntegratedInformation
         >>> phi = IntegratedInformation(num_components=3)
         >>> phi.update(torch.randn(4, 1000, 3, generator=torch.Generator().manual_seed(0)))

@@ -67,7 +67,7 @@ class ConditionalRoutingEntropy(_EntropyMetric):
         >>> metric = ConditionalRoutingEntropy(num_experts=4)
         >>> metric.update(torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]))
         >>> metric.compute()
-        tensor(0.5000, dtype=torch.float64)
+        tensor(0.5000)
     """
 
     higher_is_better = False
@@ -110,7 +110,7 @@ class ExpertSpecialization(_EntropyMetric):
         >>> metric = ExpertSpecialization(num_experts=4)
         >>> metric.update(torch.eye(4))
         >>> metric.compute()
-        tensor(2., dtype=torch.float64)
+        tensor(2.)
     """
 
     higher_is_better = True
@@ -154,7 +154,7 @@ class RouterMargin(_ProbabilityMetric):
         >>> metric = RouterMargin(num_experts=3)
         >>> metric.update(torch.tensor([[0.75, 0.25, 0.0], [0.25, 0.5, 0.25]]))
         >>> metric.compute()
-        tensor(0.3750, dtype=torch.float64)
+        tensor(0.3750)
     """
 
     higher_is_better = None
@@ -203,7 +203,7 @@ class RouterZ(_ProbabilityMetric):
         >>> metric = RouterZ(num_experts=4)
         >>> metric.update(torch.zeros(3, 4))
         >>> metric.compute()  # (ln 4)^2
-        tensor(1.9218, dtype=torch.float64)
+        tensor(1.9218)
     """
 
     higher_is_better = False
@@ -246,7 +246,7 @@ class RoutingConfidence(_ProbabilityMetric):
         >>> metric = RoutingConfidence(num_experts=3)
         >>> metric.update(torch.tensor([[0], [2]]), torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
         >>> metric.compute()
-        tensor(0.7500, dtype=torch.float64)
+        tensor(0.7500)
     """
 
     higher_is_better = None
@@ -295,7 +295,7 @@ class SwitchBalance(_ProbabilityMetric):
         >>> metric = SwitchBalance(num_experts=2)
         >>> metric.update(torch.tensor([[0], [0]]), torch.tensor([[0.75, 0.25], [1.0, 0.0]]))
         >>> metric.compute()
-        tensor(1.7500, dtype=torch.float64)
+        tensor(1.7500)
     """
 
     higher_is_better = False

@@ -4,10 +4,12 @@ Their states are named as the sums of :class:`RoutingStatistics`, so that ``metr
 takes what a router's accumulator has; sums of several layers, ``[L, E]`` and ``[L]``, give ``compute`` a value ``[L]``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.utilities.plot import plot_confusion_matrix
 
 from intensive_callbacks.functional import routing_selections
 from intensive_callbacks.metrics.base import CheckedMetric, companion
@@ -85,10 +87,10 @@ class ConfigurationEntropyScore(_LoadMetric):
         >>> ces = ConfigurationEntropyScore(num_experts=4)
         >>> ces.update(torch.tensor([[0, 1], [2, 3], [0, -1]]))
         >>> ces.compute()
-        tensor(0.9610, dtype=torch.float64)
+        tensor(0.9610)
     """
 
-    higher_is_better = None
+    higher_is_better: bool | None = None
     plot_upper_bound = 1.0
     undefined = "nothing was routed, or there is one expert"
 
@@ -112,7 +114,7 @@ class LoadEntropy(ConfigurationEntropyScore):
 
     .. math:: H(f) / \ln E
 
-    Of the source's own score it is said that 0.3 to 0.7 is best, so that one has no direction. Arguments, ``update`` and
+    The source calls 0.3 to 0.7 best for its own score, which therefore has no direction. Arguments, ``update`` and
     ``compute`` are those of :class:`ConfigurationEntropyScore`.
 
     Example:
@@ -147,7 +149,7 @@ class MaxViolation(_LoadMetric):
         >>> metric = MaxViolation(num_experts=4)
         >>> metric.update(torch.tensor([[0, 1], [0, 2], [0, 3]]))
         >>> metric.compute()
-        tensor(1., dtype=torch.float64)
+        tensor(1.)
     """
 
     higher_is_better = False
@@ -178,7 +180,7 @@ class LoadVariation(_LoadMetric):
         >>> metric = LoadVariation(num_experts=2)
         >>> metric.update(torch.zeros(4, 1, dtype=torch.int64))
         >>> metric.compute()
-        tensor(1., dtype=torch.float64)
+        tensor(1.)
     """
 
     higher_is_better = False
@@ -206,7 +208,7 @@ class DeadExperts(_LoadMetric):
         >>> metric = DeadExperts(num_experts=4)
         >>> metric.update(torch.tensor([[0, 1], [0, 2]]))
         >>> metric.compute()
-        tensor(0.2500, dtype=torch.float64)
+        tensor(0.2500)
     """
 
     higher_is_better = False
@@ -235,7 +237,7 @@ class EffectiveExperts(_LoadMetric):
         >>> metric = EffectiveExperts(num_experts=4)
         >>> metric.update(torch.tensor([[0, 1], [1, 0]]))
         >>> metric.compute()
-        tensor(2., dtype=torch.float64)
+        tensor(2.)
     """
 
     higher_is_better = True
@@ -264,7 +266,7 @@ class DropRate(_LoadMetric):
         >>> metric = DropRate(num_experts=4)
         >>> metric.update(torch.tensor([[0, 1], [1, -1]]))
         >>> metric.compute()
-        tensor(0.2500, dtype=torch.float64)
+        tensor(0.2500)
     """
 
     higher_is_better = False
@@ -308,7 +310,7 @@ class RouterSaturation(CheckedMetric):
         >>> metric = RouterSaturation()
         >>> metric.update(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 0], [2, 5]]))
         >>> metric.compute()
-        tensor(0.7500, dtype=torch.float64)
+        tensor(0.7500)
     """
 
     higher_is_better = None
@@ -358,7 +360,7 @@ class ExpertCoactivation(RoutingMetric):
         >>> metric.update(torch.tensor([[0, 1], [0, -1]]))
         >>> metric.compute()
         tensor([[1.0000, 0.5000],
-                [1.0000, 1.0000]], dtype=torch.float64)
+                [1.0000, 1.0000]])
     """
 
     higher_is_better = None
@@ -379,3 +381,8 @@ class ExpertCoactivation(RoutingMetric):
     def compute(self) -> Tensor:
         """N_ij / N_i."""
         return self.unless_invalid(routing_selections.expert_coactivation_compute(self.pairs))
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Plot the matrix, or the last one of a sequence, as an image; otherwise as every metric's ``plot``."""
+        matrix = self.compute() if val is None else val if isinstance(val, Tensor) else val[-1]
+        return plot_confusion_matrix(matrix, ax=ax, add_text=False)

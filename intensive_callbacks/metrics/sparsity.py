@@ -40,10 +40,10 @@ class RelevanceRealizationRate(ActiveAccuracyMetric):
         >>> r3 = RelevanceRealizationRate(total_params=671e9, active_params=37e9, random_baseline=0.25)
         >>> r3.update(0.85)
         >>> r3.compute()
-        tensor(0.1875, dtype=torch.float64)
+        tensor(0.1875)
     """
 
-    higher_is_better = None  # of a dense model it is as high as can be
+    higher_is_better: bool | None = None  # of a dense model it is as high as can be
     plot_lower_bound = 0.0
 
     def __init__(
@@ -97,7 +97,7 @@ class SparsityAdjustedAccuracy(ActiveAccuracyMetric):
         >>> saa = SparsityAdjustedAccuracy(total_params=100e9, active_params=5e9)
         >>> saa.update(0.85, num_examples=1000)
         >>> saa.compute(), saa.standard_error()
-        (tensor(0.8075, dtype=torch.float64), tensor(0.0107, dtype=torch.float64))
+        (tensor(0.8075), tensor(0.0107, dtype=torch.float64))
     """
 
     plot_lower_bound = 0.0
@@ -131,7 +131,7 @@ class SparseRetention(IntensiveMetric):
         >>> retention = SparseRetention()
         >>> retention.update(torch.tensor([True, True, False, False]), torch.tensor([True, True, True, False]))
         >>> retention.compute()
-        tensor(0.6667, dtype=torch.float64)
+        tensor(0.6667)
     """
 
     higher_is_better = True

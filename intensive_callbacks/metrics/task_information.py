@@ -7,20 +7,20 @@ from torch import Tensor
 
 from intensive_callbacks.functional.checks import require_positive
 from intensive_callbacks.functional.task_information import task_information_compute, task_information_update
-from intensive_callbacks.metrics.base import IntensiveMetric
+from intensive_callbacks.metrics.base import CheckedMetric
 
 __all__ = ["TaskInformation"]
 
 
-class TaskInformation(IntensiveMetric):
+class TaskInformation(CheckedMetric):
     r"""Usable information that predictions hold of a task, in bits per example (and per dimension).
 
     .. math:: I_V = H(Y) - \mathrm{CE}(Y \mid X)
 
     ``update(logits, target)`` takes ``[..., K]`` and integers ``[...]``, negative where there is no label; ``compute``
-    returns bits, NaN before the first example: H(Y) for perfect predictions, H(Y) - log2 K for uniform ones, below 0
-    where the model is worse than the label frequencies. Feed it held-out examples: on training examples it counts what
-    was learned by heart.
+    returns bits, NaN before the first example or after a label that is no class: H(Y) for perfect predictions,
+    H(Y) - log2 K for uniform ones, below 0 where the model is worse than the label frequencies. Feed it held-out
+    examples: on training examples it counts what was learned by heart.
 
     Args:
         num_classes: K.
@@ -38,10 +38,12 @@ class TaskInformation(IntensiveMetric):
         >>> task = TaskInformation(num_classes=2, num_dimensions=64)
         >>> task.update(torch.tensor([[50.0, 0.0], [0.0, 50.0]]), torch.tensor([0, 1]))
         >>> task.compute()
-        tensor(0.0156, dtype=torch.float64)
+        tensor(0.0156)
     """
 
     higher_is_better = True
+    undefined = "no example with a label has been seen"
+    invalid = "the labels in target were num_classes or above; the first class is 0"
     label_counts: Tensor
     cross_entropy: Tensor
 
@@ -58,10 +60,11 @@ class TaskInformation(IntensiveMetric):
         """Add the predictions of one batch."""
         if logits.shape[-1:] != (self.num_classes,):
             raise ValueError(f"logits must be [..., {self.num_classes}], got {tuple(logits.shape)}")
-        counts, cross_entropy = task_information_update(logits.detach(), target)
+        counts, cross_entropy, num_invalid = task_information_update(logits.detach(), target)
         self.label_counts += counts
         self.cross_entropy += cross_entropy
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """The usable information of all predictions."""
-        return task_information_compute(self.label_counts, self.cross_entropy, self.num_dimensions)
+        return self.unless_invalid(task_information_compute(self.label_counts, self.cross_entropy, self.num_dimensions))

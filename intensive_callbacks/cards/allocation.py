@@ -27,7 +27,7 @@ CARDS = (
         size="intensive",
         source=SEED_FOUNDATIONS,
         section="Foundations",
-        metric="relevance.SalienceDivergence",
+        metric="allocation.SalienceDivergence",
         fed_by="tap",
         default=False,
     ),

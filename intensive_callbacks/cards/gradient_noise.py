@@ -14,7 +14,7 @@ CARDS = (
         size="intensive",
         source=SEED_FOUNDATIONS,
         section="Foundations",
-        metric="training.CriticalBatchSize",
+        metric="gradient_noise.CriticalBatchSize",
         fed_by="gradients",
         default=False,
     ),

@@ -14,7 +14,7 @@ CARDS = (
         size="intensive",
         source=SEED_FRAMEWORKS,
         section="Coupling and routing",
-        metric="coupling.ConfigurationEntropyScore",
+        metric="routing_selections.ConfigurationEntropyScore",
         fed_by="routing",
         band=(0.3, 0.7),
     ),
@@ -27,7 +27,7 @@ CARDS = (
         size="intensive",
         source="Shannon entropy of the load; the training companion of CES",
         section="Coupling and routing",
-        metric="coupling.ConfigurationEntropyScore",
+        metric="routing_selections.LoadEntropy",
         fed_by="routing",
     ),
     Card(
@@ -63,7 +63,7 @@ CARDS = (
         size="intensive",
         source="Wang et al. 2024, arXiv 2408.15664",
         section="Coupling and routing",
-        metric="routing.MaxViolation",
+        metric="routing_selections.MaxViolation",
         fed_by="routing",
     ),
     Card(
@@ -75,7 +75,7 @@ CARDS = (
         size="intensive",
         source="Shazeer et al. 2017, arXiv 1701.06538",
         section="Coupling and routing",
-        metric="routing.LoadVariation",
+        metric="routing_selections.LoadVariation",
         fed_by="routing",
     ),
     Card(
@@ -87,7 +87,7 @@ CARDS = (
         size="intensive",
         source="share of zero loads",
         section="Coupling and routing",
-        metric="routing.DeadExperts",
+        metric="routing_selections.DeadExperts",
         fed_by="routing",
     ),
     Card(
@@ -99,7 +99,7 @@ CARDS = (
         size="extensive",
         source="Hill number of order 1",
         section="Coupling and routing",
-        metric="routing.EffectiveExperts",
+        metric="routing_selections.EffectiveExperts",
         fed_by="routing",
     ),
     Card(
@@ -173,7 +173,7 @@ CARDS = (
         size="intensive",
         source="dropped over selected",
         section="Coupling and routing",
-        metric="routing.DropRate",
+        metric="routing_selections.DropRate",
         fed_by="routing",
     ),
 )

@@ -14,7 +14,7 @@ CARDS = (
         size="ratio",
         source=SEED_FRAMEWORKS,
         section="Coupling and routing",
-        metric="coupling.RelevanceRealizationRate",
+        metric="sparsity.RelevanceRealizationRate",
         fed_by="accuracy",
     ),
     Card(
@@ -26,7 +26,7 @@ CARDS = (
         size="intensive",
         source=SEED_FRAMEWORKS,
         section="Compression",
-        metric="compression.SparsityAdjustedAccuracy",
+        metric="sparsity.SparsityAdjustedAccuracy",
         fed_by="accuracy",
     ),
     Card(
@@ -38,7 +38,7 @@ CARDS = (
         size="intensive",
         source=SEED_FOUNDATIONS,
         section="Foundations",
-        metric="training.SparseRetention",
+        metric="sparsity.SparseRetention",
         default=False,
     ),
 )

@@ -1,8 +1,9 @@
-"""How well token budgets follow relevance."""
+"""How tokens and attention follow relevance."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,10 +11,18 @@ from torch import Tensor
 from intensive_callbacks.functional.checks import as_float64
 from intensive_callbacks.functional.ranks import score_by_rank
 
-__all__ = ["allocation_regret", "per_image_coupling", "query_content_coupling", "rank_coupling"]
+__all__ = [
+    "Divergence",
+    "allocation_regret",
+    "per_image_coupling",
+    "query_content_coupling",
+    "rank_coupling",
+    "salience_divergence",
+    "token_budgets",
+]
 
 
-def pair_moments(x: Tensor, y: Tensor) -> Tensor:
+def query_content_coupling_update(x: Tensor, y: Tensor) -> Tensor:
     """Sums from which the correlation of two samples is formed, and which add over batches and processes.
 
     Args:
@@ -27,7 +36,7 @@ def pair_moments(x: Tensor, y: Tensor) -> Tensor:
         ValueError: if the shapes differ.
 
     Example:
-        >>> pair_moments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
+        >>> query_content_coupling_update(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
         tensor([ 2.,  3.,  8.,  5., 34., 13.], dtype=torch.float64)
     """
     x, y, finite = finite_pairs(x, y)
@@ -45,8 +54,8 @@ def finite_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(finite, x, 0.0), torch.where(finite, y, 0.0), finite
 
 
-def correlation_of_moments(moments: Tensor) -> Tensor:
-    """Pearson correlation from :func:`pair_moments`.
+def query_content_coupling_compute(moments: Tensor) -> Tensor:
+    """Pearson correlation from :func:`query_content_coupling_update`.
 
     Args:
         moments: ``[..., 6]``.
@@ -56,7 +65,7 @@ def correlation_of_moments(moments: Tensor) -> Tensor:
         is less than about 1e-6 of its size, which sums of squares in float64 cannot tell from constant.
 
     Example:
-        >>> correlation_of_moments(torch.tensor([2.0, 3.0, 8.0, 5.0, 34.0, 13.0]))
+        >>> query_content_coupling_compute(torch.tensor([2.0, 3.0, 8.0, 5.0, 34.0, 13.0]))
         tensor(1.)
     """
     n, x, y, xx, yy, xy = moments.unbind(-1)
@@ -92,15 +101,15 @@ def query_content_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
         >>> query_content_coupling(relevance, 64 + 336 * relevance)
         tensor(1., dtype=torch.float64)
     """
-    return correlation_of_moments(central_moments(relevance.flatten(), token_budgets.flatten()))
+    return query_content_coupling_compute(central_moments(relevance.flatten(), token_budgets.flatten()))
 
 
 def central_moments(x: Tensor, y: Tensor) -> Tensor:
-    """:func:`pair_moments` around the means of each row, where nothing cancels in the sums of squares."""
+    """:func:`query_content_coupling_update` around the means of each row: nothing cancels in the sums of squares."""
     x, y, finite = finite_pairs(x, y)
     count = finite.sum(-1, keepdim=True)
     x, y = (torch.where(finite, side - side.sum(-1, keepdim=True) / count, torch.nan) for side in (x, y))
-    return pair_moments(x, y)
+    return query_content_coupling_update(x, y)
 
 
 def fisher_z(relevance: Tensor, token_budgets: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +118,7 @@ def fisher_z(relevance: Tensor, token_budgets: Tensor) -> tuple[Tensor, Tensor]:
     Returns both sums; images with fewer than four pairs or with a constant input count nothing.
     """
     moments = central_moments(relevance, token_budgets)
-    z = correlation_of_moments(moments).atanh()
+    z = query_content_coupling_compute(moments).atanh()
     counts = (moments[..., 0] > 3) & ~z.isnan()
     weight = torch.where(counts, moments[..., 0] - 3.0, 0.0)
     return torch.where(counts, weight * z, 0.0).sum(-1), weight.sum(-1)
@@ -199,3 +208,138 @@ def allocation_regret(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     bits = torch.where(p == 0, 0.0, p * (p / q).log()).sum(-1) / math.log(2.0)
     shares = (x >= 0).all(-1) & (y >= 0).all(-1) & (x.sum(-1) > 0) & (y.sum(-1) > 0)
     return torch.where(shares, bits, torch.nan)
+
+
+Divergence = Literal["kl", "jensen_shannon"]
+"""How two maps are compared."""
+
+
+def salience_divergence(
+    human: Tensor,
+    model: Tensor,
+    *,
+    divergence: Divergence = "kl",
+    smoothing: float = 0.0,
+) -> Tensor:
+    r"""Divergence of a model's salience from people's, for each map, in nats.
+
+    .. math:: D = \sum_i p_i \ln \frac{p_i}{q_i}
+
+    with p the human and q the model's map, each over its sum. Without smoothing it is infinite where a model gives
+    nothing to a place that people looked at, and any smoothing decides how much that costs: state it. The
+    Jensen-Shannon divergence needs none and is bounded by ln 2. Maps must have the same resolution: blurring one
+    changes the value.
+
+    Args:
+        human: not negative, ``[..., P]``: fixation counts or a density over P places.
+        model: not negative, ``[..., P]``.
+        divergence: ``"kl"`` or ``"jensen_shannon"``.
+        smoothing: s in (1 - s) q + s / P, the share of a uniform map mixed into the model's.
+
+    Returns:
+        Nats, ``[...]``, 0 for equal maps; NaN for a map with a negative value or without a positive one.
+
+    Raises:
+        ValueError: if the divergence is another, ``smoothing`` is outside [0, 1] or the shapes differ.
+
+    Source:
+        "Intensive Intelligence: Mathematical Foundations", perspectival knowing; Lin 1991 for Jensen-Shannon.
+
+    Example:
+        >>> salience_divergence(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+        tensor([0.3681, 0.0000], dtype=torch.float64)
+    """
+    if divergence not in get_args(Divergence):
+        raise ValueError(f"divergence must be one of {', '.join(get_args(Divergence))}, got {divergence!r}")
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"smoothing must be a share in [0, 1], got {smoothing}")
+    if human.shape != model.shape:
+        raise ValueError(f"both maps must have one shape, got {tuple(human.shape)} and {tuple(model.shape)}")
+    p, q = _share(human), _share(model)
+    q = (1 - smoothing) * q + smoothing / model.shape[-1]
+    if divergence == "kl":
+        return _kullback_leibler(p, q)
+    middle = (p + q) / 2
+    return (_kullback_leibler(p, middle) + _kullback_leibler(q, middle)) / 2
+
+
+def _share(salience: Tensor) -> Tensor:
+    values = as_float64(salience)
+    values = torch.where(values >= 0, values, math.nan)
+    return values / values.sum(-1, keepdim=True)
+
+
+def _kullback_leibler(p: Tensor, q: Tensor) -> Tensor:
+    summed: Tensor = (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+    return summed
+
+
+def token_budgets(
+    quality: Tensor,
+    *,
+    order: Literal["inverse", "direct"] = "direct",
+    least: int = 64,
+    greatest: int = 400,
+    total: int | None = None,
+) -> Tensor:
+    r"""Tokens for each patch, by how relevant it is.
+
+    .. math:: b = 64 + (400 - 64) (1 - q) \text{ (inverse)}, \quad b = 64 + (400 - 64) q \text{ (direct)}
+
+    The source writes the inverse order, fewer tokens for more relevant patches, and elsewhere asks for budgets that
+    rise with relevance: the inverse has a query-content coupling of exactly -1. Neither keeps a total; with ``total``
+    all budgets are shifted alike, within their limits, until they add to it.
+
+    Args:
+        quality: q in [0, 1], ``[n]``.
+        order: ``"inverse"`` or ``"direct"``.
+        least: the smallest budget.
+        greatest: the largest.
+        total: the sum to be kept exactly.
+
+    Returns:
+        ``[n]``: float64, or int64 with the given sum.
+
+    Raises:
+        ValueError: if the order is another, the limits are no range, a quality lies outside [0, 1], or ``total`` cannot
+            be had within the limits.
+
+    Source:
+        "Intensive Intelligence: Mathematical Foundations", token allocation.
+
+    Example:
+        >>> token_budgets(torch.tensor([0.0, 0.5, 1.0]), order="inverse")
+        tensor([400., 232.,  64.], dtype=torch.float64)
+        >>> token_budgets(torch.tensor([0.0, 0.5, 1.0]), total=576)
+        tensor([ 64, 172, 340])
+    """
+    if order not in ("inverse", "direct"):
+        raise ValueError(f"order must be inverse or direct, got {order!r}")
+    if not 0 <= least <= greatest:
+        raise ValueError(f"need 0 <= least <= greatest, got {least} and {greatest}")
+    relevance = as_float64(quality)
+    if quality.dim() != 1 or not bool(((relevance >= 0) & (relevance <= 1)).all()):
+        raise ValueError(f"quality must be fractions in [0, 1], [n], got {quality}")
+    budgets = least + (greatest - least) * (relevance if order == "direct" else 1 - relevance)
+    return budgets if total is None else _with_total(budgets, least, greatest, total)
+
+
+def _with_total(budgets: Tensor, least: int, greatest: int, total: int) -> Tensor:
+    num = len(budgets)
+    if not num * least <= total <= num * greatest:
+        span = f"{num * least} to {num * greatest}"
+        raise ValueError(f"{num} budgets in [{least}, {greatest}] add to {span}, not to total = {total}")
+    low, high = float(least - greatest), float(greatest - least)
+    for _ in range(100):  # bisection, to the last bit
+        middle = (low + high) / 2
+        if (budgets + middle).clamp(least, greatest).sum() < total:
+            low = middle
+        else:
+            high = middle
+    shifted = (budgets + high).clamp(least, greatest)
+    whole = (shifted + 1e-9).floor()
+    # The tokens left over go to the largest remainders.
+    remainders = torch.where(whole < greatest, shifted - whole, -1.0)
+    left = round(total - whole.sum().item())
+    whole[remainders.argsort(descending=True, stable=True)[:left]] += 1
+    return whole.to(torch.int64)

@@ -54,3 +54,15 @@ def uncertain(accuracy: Tensor, num_examples: float | Tensor) -> Tensor:
     """
     certain = (accuracy == 0) | (accuracy == 1)
     return torch.where(certain, (accuracy * num_examples + 0.5) / (num_examples + 1), accuracy)
+
+
+def require_ids(name: str, ids: Tensor) -> None:
+    """Ids must be integers; a mask or weights in their place are an error."""
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(f"{name} must be integers, got {ids.dtype}; pass the ids, not the weights")
+
+
+def require_mask(mask: Tensor | None, name: str, of: Tensor) -> None:
+    """A mask must have the leading dimensions of what it masks."""
+    if mask is not None and mask.shape != of.shape[: mask.dim()]:
+        raise ValueError(f"mask must have the leading shape of {name} {tuple(of.shape)}, got {tuple(mask.shape)}")

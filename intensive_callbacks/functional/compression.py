@@ -1,17 +1,16 @@
-"""How much of a model stays idle, and how much information passes it for its size."""
+"""How much information passes a model for its size."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.functional.checks import as_float64, as_fraction
-from intensive_callbacks.functional.coupling import active_share
+from intensive_callbacks.functional.checks import as_float64
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["effective_compression_ratio", "sparsity_adjusted_accuracy"]
+__all__ = ["effective_compression_ratio"]
 
 
 def effective_compression_ratio(bits: float | Tensor, num_params: float) -> Tensor:
@@ -42,32 +41,3 @@ def effective_compression_ratio(bits: float | Tensor, num_params: float) -> Tens
     if not (math.isfinite(num_params) and num_params >= 0):
         raise ValueError(f"num_params must be a finite number of parameters, got {num_params}")
     return as_float64(bits) / (math.log2(num_params) if num_params > 1 else math.nan)
-
-
-def sparsity_adjusted_accuracy(accuracy: float | Tensor, total_params: float, active_params: float | Tensor) -> Tensor:
-    """Sparsity-adjusted accuracy (SAA): the accuracy times the share of the parameters that stays idle.
-
-    .. math:: SAA = a (1 - N_{active} / N_{total})
-
-    A dense model has 0 whatever it can do, so it compares sparse models only.
-
-    Args:
-        accuracy: fraction in [0, 1], of any shape.
-        total_params: every parameter once.
-        active_params: parameters that one token touches, at most ``total_params``.
-
-    Returns:
-        A fraction, of the shape of ``accuracy``.
-
-    Raises:
-        ValueError: if ``accuracy`` is a number outside [0, 1], ``total_params`` is not above 0, or ``active_params`` is
-            a number outside [0, ``total_params``].
-
-    Source:
-        "Intensive Intelligence: Measurement Frameworks", metric 8.
-
-    Example:
-        >>> sparsity_adjusted_accuracy(0.85, total_params=100e9, active_params=5e9)
-        tensor(0.8075, dtype=torch.float64)
-    """
-    return as_fraction("accuracy", accuracy) * (1.0 - active_share(total_params, active_params))

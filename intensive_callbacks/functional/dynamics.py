@@ -1,9 +1,8 @@
-"""How information moves in time: from one series to another, and within a system beyond its parts."""
+"""How information moves in time, from one series to another."""
 
 from __future__ import annotations
 
 import math
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,24 +13,21 @@ from intensive_callbacks.functional.information import (
     contingency_table,
     discrete_mutual_information,
     expected_mutual_information,
-    shannon_entropy,
+    shannon_entropy_compute,
 )
 from intensive_callbacks.functional.representation import covariance
+from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "gaussian_transfer_entropy",
-    "integrated_information",
     "lagged_moments",
-    "total_correlation",
     "transfer_counts",
     "transfer_entropy",
+    "transfer_entropy_compute",
 ]
-
-MAX_COMPONENTS = 12
-"""The largest system whose bipartitions are tried one by one: 2047 of them."""
 
 
 def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +56,9 @@ def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target:
     return contingency_table(steps, (num_target, num_source, num_target))
 
 
-def transfer_entropy(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
+def transfer_entropy(
+    source: Tensor, target: Tensor, num_source: int, num_target: int, *, correction: str = "adjusted"
+) -> Tensor:
     r"""Transfer entropy from a source to a target, with a history of one step, in bits per step.
 
     .. math:: TE = I(Y_{t+1}; X_t \mid Y_t)
@@ -74,23 +72,39 @@ def transfer_entropy(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
     causation.
 
     Args:
-        counts: of :func:`transfer_counts`, ``[L, K, L]``: target now, source now, target next.
+        source: states, integers in [-1, K), ``[..., T]`` in order of time, each row a series of its own; -1 for none.
+        target: states, integers in [-1, L), of the same shape.
+        num_source: K.
+        num_target: L.
         correction: ``"adjusted"``, as above, or ``"none"``.
 
     Returns:
-        Bits, a scalar; at most H(Y_{t+1} given Y_t), below 0 by chance; NaN where no step was counted or where chance
-        alone fixes the estimate.
+        Bits, a scalar; at most H(Y_{t+1} given Y_t), below 0 by chance; NaN where no step was counted, a state
+        lies outside its range, or chance alone fixes the estimate.
 
     Raises:
-        ValueError: if the correction is another.
+        ValueError: if the correction is another, or as :func:`transfer_counts`.
 
     Source:
         Schreiber 2000; "Intensive Intelligence: Mathematical Foundations".
 
     Example:
         >>> coin = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1])
-        >>> transfer_entropy(transfer_counts(coin, coin.roll(1), 2, 2)[0])  # copied
+        >>> transfer_entropy(coin, coin.roll(1), num_source=2, num_target=2)  # copied
         tensor(0.9544, dtype=torch.float64)
+    """
+    counts, num_outside = transfer_counts(source, target, num_source, num_target)
+    return unless_invalid(transfer_entropy_compute(counts, correction=correction), num_outside)
+
+
+def transfer_entropy_compute(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
+    """Bits per step of counts ``[L, K, L]``: target now, source now, target next; see :func:`transfer_entropy`.
+
+    Example:
+        >>> copied = torch.zeros(2, 2, 2)
+        >>> copied[:, 0, 0] = copied[:, 1, 1] = 100
+        >>> transfer_entropy_compute(copied)
+        tensor(1., dtype=torch.float64)
     """
     if correction not in ("adjusted", "none"):
         raise ValueError(f"correction must be adjusted or none, got {correction!r}")
@@ -100,7 +114,7 @@ def transfer_entropy(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
     if correction == "none":
         return plain
     expected = _weighted(weights, expected_mutual_information(counts))
-    entropies = [_weighted(weights, shannon_entropy(counts.sum(axis), correction="none")) for axis in (-1, -2)]
+    entropies = [_weighted(weights, shannon_entropy_compute(counts.sum(axis), correction="none")) for axis in (-1, -2)]
     greatest = torch.minimum(*entropies)
     room = greatest - expected
     adjusted = (plain - expected) * greatest / torch.where(room > 1e-9, room, math.nan)
@@ -166,26 +180,26 @@ def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
         >>> gaussian_transfer_entropy(noise, copied) > 6, gaussian_transfer_entropy(copied, noise) < 0.01
         (tensor(True), tensor(True))
     """
-    return gaussian_transfer_from_moments(*lagged_moments(source, target), source.shape[-1])
+    return gaussian_transfer_entropy_compute(*lagged_moments(source, target), source.shape[-1])
 
 
-def gaussian_transfer_from_moments(second: Tensor, first: Tensor, num_steps: Tensor, num_source: int) -> Tensor:
+def gaussian_transfer_entropy_compute(second: Tensor, first: Tensor, num_steps: Tensor, num_source: int) -> Tensor:
     """Gaussian transfer entropy from the sums of :func:`lagged_moments`, in bits."""
-    matrix = _full_rank_covariance(second, first, num_steps)
+    matrix = full_rank_covariance(second, first, num_steps)
     size = len(matrix)
     num_target = (size - num_source) // 2
     source, now = range(num_source), range(num_source, num_source + num_target)
     later = range(num_source + num_target, size)
     entropies = (
-        _entropy(matrix, num_steps, (*now, *later))
-        + _entropy(matrix, num_steps, (*source, *now))
-        - _entropy(matrix, num_steps, now)
-        - _entropy(matrix, num_steps, range(size))
+        gaussian_entropy(matrix, num_steps, (*now, *later))
+        + gaussian_entropy(matrix, num_steps, (*source, *now))
+        - gaussian_entropy(matrix, num_steps, now)
+        - gaussian_entropy(matrix, num_steps, range(size))
     )
     return entropies / math.log(2)
 
 
-def _full_rank_covariance(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
+def full_rank_covariance(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
     """The covariance; NaN where a dimension is, up to rounding, constant or a combination of others."""
     matrix = covariance(second, first, num_steps)
     deviation = matrix.diagonal().sqrt()
@@ -193,92 +207,10 @@ def _full_rank_covariance(second: Tensor, first: Tensor, num_steps: Tensor) -> T
     return torch.where(torch.linalg.eigvalsh(correlation)[0] > 1e-10, matrix, math.nan)
 
 
-def _entropy(matrix: Tensor, num_samples: Tensor, indices: Sequence[int]) -> Tensor:
+def gaussian_entropy(matrix: Tensor, num_samples: Tensor, indices: Sequence[int]) -> Tensor:
     """Gaussian entropy of some of the dimensions, without bias and less its constants, in nats."""
     chosen = torch.tensor(tuple(indices), device=matrix.device)
     # ln|S| of n samples is too small by the mean logarithm of chi-square variables.
     freedom = as_float64(num_samples) - torch.arange(1, len(chosen) + 1, device=matrix.device)
     mean_log = torch.digamma(torch.where(freedom > 0, freedom, math.nan) / 2) - ((num_samples - 1) / 2).log()
     return (matrix[chosen][:, chosen].logdet() - mean_log.sum()) / 2
-
-
-def total_correlation(matrix: Tensor) -> Tensor:
-    r"""Total correlation of Gaussian variables: how far they are from independent, in bits.
-
-    .. math:: \sum_i H(X_i) - H(X) = -\tfrac12 \log_2 |\mathrm{corr}(X)|
-
-    Args:
-        matrix: their covariance, ``[d, d]``.
-
-    Returns:
-        Bits, a scalar, not negative; infinite or NaN for a covariance without full rank.
-
-    Source:
-        Watanabe 1960.
-
-    Example:
-        >>> total_correlation(torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
-        tensor(0.3219, dtype=torch.float64)
-    """
-    values = as_float64(matrix)
-    return (values.diagonal().log().sum() - values.logdet()) / 2 / math.log(2)
-
-
-def integrated_information(states: Tensor) -> Tensor:
-    r"""Integrated information: what a present tells of the next state beyond its two best parts, in bits.
-
-    .. math:: \Phi = \min_{A, B} \; I(Z_t; Z_{t+1}) - I(A_t; A_{t+1}) - I(B_t; B_{t+1})
-
-    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favoured for its size. It
-    is none of the Phi of integrated information theory and says nothing of consciousness; it may be negative where the
-    parts share what they remember, which is why total correlation belongs beside it. For a few components (three
-    scorers, a handful of heads): at most 12, and many more steps than twice that.
-
-    Args:
-        states: Z, ``[..., T, d]`` in order of time, 2 to 12 components; each leading index is a series of its own.
-
-    Returns:
-        Bits, a scalar; NaN for as few steps as 2d or a covariance without full rank.
-
-    Raises:
-        ValueError: for another number of components.
-
-    Source:
-        Barrett and Seth 2011; "Intensive Intelligence: Mathematical Foundations".
-
-    Example:
-        >>> noise = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
-        >>> integrated_information(noise).abs() < 0.01
-        tensor(True)
-    """
-    require_components(states.shape[-1])
-    return integration_from_moments(*lagged_moments(states[..., :0], states))
-
-
-def require_components(num_components: int) -> None:
-    """Refuse a system that has no bipartition, or too many."""
-    if not 2 <= num_components <= MAX_COMPONENTS:
-        raise ValueError(f"a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
-
-
-def integration_from_moments(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
-    """Whole minus sum at the bipartition that makes it least, from sums of states now and next, in bits."""
-    matrix = _full_rank_covariance(second, first, num_steps)
-    size = len(matrix) // 2
-
-    def memory(part: tuple[int, ...]) -> Tensor:
-        later = tuple(index + size for index in part)
-        present, following = _entropy(matrix, num_steps, part), _entropy(matrix, num_steps, later)
-        return present + following - _entropy(matrix, num_steps, part + later)
-
-    whole = memory(tuple(range(size)))
-    excess = [whole - memory(part) - memory(rest) for part, rest in _bipartitions(size)]
-    return torch.stack(excess).min() / math.log(2)
-
-
-def _bipartitions(size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Every way to split the components in two, once: the first part holds component 0."""
-    for others in range(size - 1):
-        for chosen in combinations(range(1, size), others):
-            part = (0, *chosen)
-            yield part, tuple(index for index in range(size) if index not in part)

@@ -9,19 +9,24 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64, require_positive
-from intensive_callbacks.functional.coupling import relevance_realization_rate
+from intensive_callbacks.functional.sparsity import relevance_realization_rate
+from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = [
     "Correction",
     "configuration_quality",
     "contingency_table",
     "coupling_quality",
+    "coupling_quality_compute",
     "discrete_mutual_information",
     "expected_mutual_information",
     "independent_tables",
+    "mutual_information",
     "permutation_p_value",
     "relevance_density",
+    "relevance_density_compute",
     "shannon_entropy",
+    "shannon_entropy_compute",
 ]
 
 Correction = Literal["adjusted", "miller_madow", "none"]
@@ -88,8 +93,10 @@ def contingency_table(
     return counts[1:].reshape(sizes), num_outside
 
 
-def shannon_entropy(counts: Tensor, *, correction: Correction = "miller_madow") -> Tensor:
-    r"""Shannon entropy of a histogram, in bits.
+def shannon_entropy(
+    labels: Tensor, num_values: int, mask: Tensor | None = None, *, correction: Correction = "miller_madow"
+) -> Tensor:
+    r"""Shannon entropy of labels, in bits.
 
     .. math:: H = -\sum_i p_i \log_2 p_i + \frac{K_+ - 1}{2 n \ln 2}, \quad p_i = c_i / n
 
@@ -98,21 +105,34 @@ def shannon_entropy(counts: Tensor, *, correction: Correction = "miller_madow") 
     small, and nothing can be said of a tail that was never seen. A corrected estimate may exceed log2 K by its error.
 
     Args:
-        counts: how often each value occurred, ``[..., K]``.
+        labels: integers in [-1, K) of any shape; -1 for none.
+        num_values: K.
+        mask: booleans of the leading shape of the labels, false where there is no observation.
         correction: ``"miller_madow"`` or ``"none"``, the plain estimate.
 
     Returns:
-        Bits, ``[...]``; NaN where nothing was counted.
+        Bits; NaN where nothing was counted or a label lies outside [-1, K).
 
     Raises:
-        ValueError: if the correction is another.
+        ValueError: if the correction is another, or as :func:`contingency_table`.
 
     Source:
         Shannon 1948; Miller 1955; "Intensive Intelligence: Mathematical Foundations", which calls it intensive: the
         entropy of n independent symbols is n times that of one, and it is the rate per symbol that is intensive.
 
     Example:
-        >>> shannon_entropy(torch.tensor([2, 1, 1]), correction="none")
+        >>> shannon_entropy(torch.tensor([0, 0, 1, 2]), num_values=3, correction="none")
+        tensor(1.5000, dtype=torch.float64)
+    """
+    counts, num_outside = contingency_table((labels,), (num_values,), mask)
+    return unless_invalid(shannon_entropy_compute(counts, correction=correction), num_outside)
+
+
+def shannon_entropy_compute(counts: Tensor, *, correction: Correction = "miller_madow") -> Tensor:
+    """Bits of histograms ``[..., K]``; see :func:`shannon_entropy`.
+
+    Example:
+        >>> shannon_entropy_compute(torch.tensor([2, 1, 1]), correction="none")
         tensor(1.5000, dtype=torch.float64)
     """
     if correction not in ("miller_madow", "none"):
@@ -168,8 +188,16 @@ def _log_factorial(count: Tensor) -> Tensor:
     return torch.lgamma(count + 1)
 
 
-def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
-    r"""Mutual information of two discrete variables from their contingency table, in bits.
+def mutual_information(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_x: int,
+    num_y: int,
+    correction: Correction = "adjusted",
+) -> Tensor:
+    r"""Mutual information of two discrete variables, in bits.
 
     .. math:: I = \sum_{ij} p_{ij} \log_2 \frac{p_{ij}}{p_i p_j}
 
@@ -186,18 +214,34 @@ def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adj
     Binning a continuous variable gives a number that depends on the bins: that is no estimate of its information.
 
     Args:
-        counts: a contingency table, ``[..., K, L]``.
+        x: integers in [-1, K) of any shape; -1 for none.
+        y: integers in [-1, L), of the same shape.
+        mask: booleans of the leading shape of the labels, false where there is no observation.
+        num_x: K.
+        num_y: L.
         correction: as above.
 
     Returns:
-        Bits, ``[...]``; at most the smaller entropy, and below 0 by chance. NaN where nothing was counted and, if
-        adjusted, where the margins alone fix the estimate (every value seen once).
+        Bits; at most the smaller entropy, and below 0 by chance. NaN where nothing was counted, a label lies outside
+        its range or, if adjusted, where the margins alone fix the estimate (every value seen once).
 
     Raises:
-        ValueError: if the correction is another.
+        ValueError: if the correction is another, or as :func:`contingency_table`.
 
     Source:
         Cover and Thomas 2006; Vinh, Epps and Bailey 2010; "Intensive Intelligence: Mathematical Foundations".
+
+    Example:
+        >>> x = torch.arange(400) % 4
+        >>> mutual_information(x, x // 2, num_x=4, num_y=2)
+        tensor(1., dtype=torch.float64)
+    """
+    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    return unless_invalid(discrete_mutual_information(counts, correction=correction), num_outside)
+
+
+def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
+    """Bits of contingency tables ``[..., K, L]``; see :func:`mutual_information`.
 
     Example:
         >>> discrete_mutual_information(torch.tensor([[5, 0], [0, 5]]))
@@ -208,31 +252,55 @@ def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adj
     return torch.where(greatest == 0, information, adjusted) if correction == "adjusted" else information
 
 
-def coupling_quality(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
+def coupling_quality(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_x: int,
+    num_y: int,
+    correction: Correction = "adjusted",
+) -> Tensor:
     r"""Coupling quality: the share of the less uncertain variable that the other tells.
 
     .. math:: C = I(X;Y) / \min(H(X), H(Y))
 
-    A normalised mutual information, of discrete variables only: of continuous ones the entropies may be negative. The
+    A normalized mutual information, of discrete variables only: of continuous ones the entropies may be negative. The
     plain estimate is far too large on few observations: 1000 independent ones over 100 x 100 cells read 0.50.
 
     Args:
-        counts: a contingency table, ``[..., K, L]``.
-        correction: that of :func:`discrete_mutual_information`; ``"adjusted"`` gives the adjusted mutual information
-            with the minimum as its normaliser.
+        x: integers in [-1, K) of any shape; -1 for none.
+        y: integers in [-1, L), of the same shape.
+        mask: booleans of the leading shape of the labels, false where there is no observation.
+        num_x: K.
+        num_y: L.
+        correction: that of :func:`mutual_information`; ``"adjusted"`` gives the adjusted mutual information
+            with the minimum as its normalizer.
 
     Returns:
-        ``[...]``, at most 1 and 0 on average where independent (below 0 by chance); NaN where nothing was counted or a
-        variable is constant.
+        At most 1 and 0 on average where independent (below 0 by chance); NaN where nothing was counted, a variable is
+        constant or a label lies outside its range.
 
     Raises:
-        ValueError: if the correction is another.
+        ValueError: if the correction is another, or as :func:`contingency_table`.
 
     Source:
         "Intensive Intelligence: Mathematical Foundations", coupling quality; Vinh, Epps and Bailey 2010.
 
     Example:
-        >>> coupling_quality(torch.tensor([[4, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 4]]).T)  # y = f(x)
+        >>> x = torch.arange(400) % 4
+        >>> coupling_quality(x, x // 2, num_x=4, num_y=2)
+        tensor(1., dtype=torch.float64)
+    """
+    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    return unless_invalid(coupling_quality_compute(counts, correction=correction), num_outside)
+
+
+def coupling_quality_compute(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
+    """The coupling of contingency tables ``[..., K, L]``; see :func:`coupling_quality`.
+
+    Example:
+        >>> coupling_quality_compute(torch.tensor([[4, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 4]]).T)  # y = f(x)
         tensor(1., dtype=torch.float64)
     """
     information, expected, greatest = _corrected(counts, correction)
@@ -243,8 +311,10 @@ def _corrected(counts: Tensor, correction: Correction) -> tuple[Tensor, Tensor, 
     """The estimate, what it reads by chance, and the greatest value it could have."""
     require_correction(correction)
     entropy_correction: Correction = "none" if correction == "adjusted" else correction
-    entropies = [shannon_entropy(table, correction=entropy_correction) for table in (counts.sum(-1), counts.sum(-2))]
-    joint = shannon_entropy(counts.flatten(-2), correction=entropy_correction)
+    entropies = [
+        shannon_entropy_compute(table, correction=entropy_correction) for table in (counts.sum(-1), counts.sum(-2))
+    ]
+    joint = shannon_entropy_compute(counts.flatten(-2), correction=entropy_correction)
     information = entropies[0] + entropies[1] - joint
     expected = expected_mutual_information(counts) if correction == "adjusted" else torch.zeros_like(joint)
     return information, expected, torch.minimum(*entropies)
@@ -308,62 +378,97 @@ def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int =
 
 
 def configuration_quality(
-    counts: Tensor,
+    x: Tensor,
+    y: Tensor,
     accuracy: float | Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_x: int,
+    num_y: int,
     total_params: float,
     active_params: float | Tensor,
     random_baseline: float,
-    *,
     correction: Correction = "adjusted",
 ) -> Tensor:
-    """Configuration quality: coupling quality times relevance realisation rate.
+    """Configuration quality: coupling quality times relevance realization rate.
 
     It inherits R3's taste for dense models: compare models of like sparsity.
 
     Args:
-        counts: the contingency table of :func:`coupling_quality`.
+        x: integers in [-1, K) of any shape; -1 for none.
+        y: integers in [-1, L), of the same shape.
         accuracy: fraction in [0, 1].
+        num_x: K.
+        num_y: L.
         total_params: every parameter once.
         active_params: parameters that one token touches.
         random_baseline: the accuracy of chance, in (0, 1).
-        correction: that of :func:`discrete_mutual_information`.
+        mask: booleans of the leading shape of the labels, false where there is no observation.
+        correction: that of :func:`mutual_information`.
 
     Returns:
         A plain number, at most 1 / random_baseline; NaN as :func:`coupling_quality`.
 
     Raises:
-        ValueError: as ``relevance_realization_rate``.
+        ValueError: as ``relevance_realization_rate`` and :func:`coupling_quality`.
 
     Source:
         "Intensive Intelligence: Mathematical Foundations", example 1.
 
     Example:
-        >>> configuration_quality(torch.tensor([[5, 0], [0, 5]]), 0.85, 671e9, 37e9, random_baseline=0.25)
+        >>> x = torch.arange(400) % 2
+        >>> facts = {"total_params": 671e9, "active_params": 37e9, "random_baseline": 0.25}
+        >>> configuration_quality(x, x, 0.85, num_x=2, num_y=2, **facts)
         tensor(0.1875, dtype=torch.float64)
     """
     rate = relevance_realization_rate(accuracy, total_params, active_params, random_baseline)
-    return coupling_quality(counts, correction=correction).to(rate.device) * rate
+    return coupling_quality(x, y, mask, num_x=num_x, num_y=num_y, correction=correction).to(rate.device) * rate
 
 
-def relevance_density(counts: Tensor, num_pixels: float, *, correction: Correction = "adjusted") -> Tensor:
+def relevance_density(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_x: int,
+    num_y: int,
+    num_pixels: float,
+    correction: Correction = "adjusted",
+) -> Tensor:
     """Relevance density: what a query and a patch tell of each other, per pixel of the patch, in bits.
 
     Args:
-        counts: the contingency table of query labels and patch labels, ``[..., K, L]``.
+        x: labels of queries, integers in [-1, K) of any shape; -1 for none.
+        y: labels of patches, integers in [-1, L), of the same shape.
+        mask: booleans of the leading shape of the labels, false where there is no observation.
+        num_x: K.
+        num_y: L.
         num_pixels: the area of one patch.
-        correction: that of :func:`discrete_mutual_information`.
+        correction: that of :func:`mutual_information`.
 
     Returns:
-        Bits per pixel, ``[...]``; NaN as :func:`discrete_mutual_information`.
+        Bits per pixel; NaN as :func:`mutual_information`.
 
     Raises:
-        ValueError: if ``num_pixels`` is not above 0.
+        ValueError: if ``num_pixels`` is not above 0, or as :func:`mutual_information`.
 
     Source:
         "Intensive Intelligence: Mathematical Foundations", example 2.
 
     Example:
-        >>> relevance_density(torch.tensor([[5, 0], [0, 5]]), num_pixels=16 * 16)
+        >>> x = torch.arange(400) % 2
+        >>> relevance_density(x, x, num_x=2, num_y=2, num_pixels=16 * 16)
+        tensor(0.0039, dtype=torch.float64)
+    """
+    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    return unless_invalid(relevance_density_compute(counts, num_pixels, correction=correction), num_outside)
+
+
+def relevance_density_compute(counts: Tensor, num_pixels: float, *, correction: Correction = "adjusted") -> Tensor:
+    """Bits per pixel of contingency tables ``[..., K, L]``; see :func:`relevance_density`.
+
+    Example:
+        >>> relevance_density_compute(torch.tensor([[5, 0], [0, 5]]), num_pixels=16 * 16)
         tensor(0.0039, dtype=torch.float64)
     """
     return discrete_mutual_information(counts, correction=correction) / require_positive("num_pixels", num_pixels)

@@ -47,7 +47,7 @@ def predictive_information(logits: Tensor) -> Tensor:
         >>> predictive_information(torch.tensor([[30.0, 0.0], [0.0, 30.0]]))  # two sure answers
         tensor(1.0000, dtype=torch.float64)
     """
-    return predictive_of_sums(prediction_sums(logits))
+    return predictive_information_compute(predictions_update(logits))
 
 
 def usable_information(logits: Tensor, labels: Tensor) -> Tensor:
@@ -75,10 +75,10 @@ def usable_information(logits: Tensor, labels: Tensor) -> Tensor:
         >>> usable_information(logits, torch.tensor([0, 1]))
         tensor(1., dtype=torch.float64)
     """
-    return usable_of_sums(prediction_sums(logits, labels))
+    return usable_information_compute(predictions_update(logits, labels))
 
 
-def prediction_sums(logits: Tensor, labels: Tensor | None = None) -> PredictionSums:
+def predictions_update(logits: Tensor, labels: Tensor | None = None) -> PredictionSums:
     """The sums of one batch; without labels the last two are zero."""
     num_classes = logits.shape[-1] if logits.dim() else 0
     if num_classes < 2:
@@ -113,13 +113,13 @@ def _block_sums(logits: Tensor, labels: Tensor) -> PredictionSums:
     )
 
 
-def predictive_of_sums(sums: PredictionSums) -> Tensor:
+def predictive_information_compute(sums: PredictionSums) -> Tensor:
     """:func:`predictive_information` of what was summed."""
     nats = _entropy(sums.probability / sums.num_rows) - sums.entropy / sums.num_rows
     return nats.clamp_min(0.0) / math.log(2.0)
 
 
-def usable_of_sums(sums: PredictionSums) -> Tensor:
+def usable_information_compute(sums: PredictionSums) -> Tensor:
     """:func:`usable_information` of what was summed."""
     num_labels = sums.label_counts.sum()
     nats = _entropy(sums.label_counts / num_labels) - sums.cross_entropy / num_labels

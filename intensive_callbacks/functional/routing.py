@@ -1,7 +1,15 @@
-"""What routers decide, from the sums over tokens that :class:`RoutingStatistics` keeps: ``[..., E]`` gives ``[...]``.
+"""What routers score, per token and as quantities. ``functional/routing_selections.py`` has those of selections.
 
-Leading dimensions are layers, or whatever else the sums were kept for. Throughout, c_e is the number of selections of
-expert e, f_e = c_e / sum(c), p_te the router's probability of expert e for token t, and P_e its mean over tokens.
+Each quantity has three functions. ``<quantity>_update(raw data)`` sums over the tokens of one batch,
+``<quantity>_compute(sums)`` forms the value of sums ``[..., E]`` and ``[...]``, whose leading dimensions are layers,
+and ``<quantity>(raw data)`` does both. The sums are named as those of :class:`RoutingStatistics`.
+
+Throughout, f_e is the share of the selections that expert e got, p_te the router's probability of expert e for token t,
+and P_e its mean over tokens. Rows of probabilities are at least 0 and sum to 1. What is formed of any other row is NaN:
+to raise an error, an update would have to wait for the device, so it counts such rows instead.
+
+The ``token_`` functions give one number per token. They never wait for the device, compile to one graph, and return
+float32 for float32 and half precision.
 """
 
 from __future__ import annotations
@@ -11,284 +19,378 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_mask
+from intensive_callbacks.functional.routing_selections import expert_load, selection_counts, share
+from intensive_callbacks.functional.sums import masked_sum, num_tokens, unless_invalid
 
 __all__ = [
     "conditional_routing_entropy",
-    "dead_experts",
-    "drop_rate",
-    "effective_experts",
-    "expert_coactivation",
+    "conditional_routing_entropy_compute",
+    "conditional_routing_entropy_update",
+    "expert_load",
     "expert_specialization",
-    "load_variation",
-    "max_violation",
+    "expert_specialization_compute",
+    "expert_specialization_update",
     "router_margin",
-    "router_saturation",
+    "router_margin_compute",
+    "router_margin_update",
     "router_z",
+    "router_z_compute",
+    "router_z_update",
     "routing_confidence",
+    "routing_confidence_compute",
+    "routing_confidence_update",
     "switch_balance",
+    "switch_balance_compute",
+    "switch_balance_update",
+    "token_confidence",
+    "token_entropy",
+    "token_log_partition",
+    "token_margin",
 ]
 
-
-def _share(load: Tensor) -> Tensor:
-    load = as_float64(load)
-    return load / load.sum(-1, keepdim=True)
+# How far from 1 a row of probabilities may sum: rounding to bfloat16 leaves up to 0.004.
+PROBABILITY_TOLERANCE = 1e-2
 
 
-def max_violation(load: Tensor) -> Tensor:
-    """Maximal violation of a balanced load (MaxVio), max c / mean c - 1.
-
-    Args:
-        load: selections per expert, ``[..., E]``.
-
-    Returns:
-        ``[...]``, a plain number in [0, E - 1]; NaN with nothing routed.
-
-    Source:
-        Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts", arXiv 2408.15664.
+def token_log_partition(logits: Tensor) -> Tensor:
+    """The log-partition ln sum exp(logits) of each token, ``[..., E]`` to ``[...]``, in nats.
 
     Example:
-        >>> max_violation(torch.tensor([[6, 2, 2, 2], [3, 3, 3, 3]]))
-        tensor([1., 0.], dtype=torch.float64)
+        >>> token_log_partition(torch.zeros(1, 4))
+        tensor([1.3863])
     """
-    return _share(load).amax(-1) * load.shape[-1] - 1
+    return _widened(logits).logsumexp(-1)
 
 
-def load_variation(load: Tensor) -> Tensor:
-    """Squared coefficient of variation of the load, Var(c) / mean(c)^2, over all experts.
-
-    Args:
-        load: selections per expert, or the importance of experts (sums of their weights), ``[..., E]``.
-
-    Returns:
-        ``[...]``, a plain number in [0, E - 1]; NaN with nothing routed.
-
-    Source:
-        Shazeer et al., "Outrageously Large Neural Networks", arXiv 1701.06538, section 4.
+def token_entropy(probabilities: Tensor) -> Tensor:
+    """The entropy H(p) of each token, ``[..., E]`` to ``[...]``, in nats.
 
     Example:
-        >>> load_variation(torch.tensor([4, 0]))
-        tensor(1., dtype=torch.float64)
+        >>> token_entropy(torch.tensor([[0.5, 0.5, 0.0]]))
+        tensor([0.6931])
     """
-    return (_share(load) * load.shape[-1]).var(-1, correction=0)
+    entropy: Tensor = torch.special.entr(_widened(probabilities)).sum(-1)
+    return entropy
 
 
-def dead_experts(load: Tensor) -> Tensor:
-    """Share of experts that received nothing; judge it over a window of many more than E / k tokens.
-
-    Args:
-        load: selections per expert, ``[..., E]``.
-
-    Returns:
-        ``[...]``, a fraction in [0, 1 - 1/E]; NaN with nothing routed.
+def token_margin(probabilities: Tensor) -> Tensor:
+    """The greatest less the second greatest probability of each token, ``[..., E]`` to ``[...]``; E is at least 2.
 
     Example:
-        >>> dead_experts(torch.tensor([9, 0, 3, 0]))
-        tensor(0.5000, dtype=torch.float64)
+        >>> token_margin(torch.tensor([[0.75, 0.25, 0.0]]))
+        tensor([0.5000])
     """
-    share = _share(load)
-    return torch.where(share.isnan(), share, (share == 0).to(share.dtype)).mean(-1)
+    greatest = _widened(probabilities).topk(2).values
+    return greatest[..., 0] - greatest[..., 1]
 
 
-def effective_experts(load: Tensor) -> Tensor:
-    """Effective number of experts: that of equally used ones with the same entropy, exp(H(f)).
-
-    Args:
-        load: selections per expert, ``[..., E]``.
-
-    Returns:
-        ``[...]``, in [1, E]; NaN with nothing routed.
+def token_confidence(probabilities: Tensor, expert_ids: Tensor) -> Tensor:
+    """The probability mass of the experts that each token selects, ``[..., E]`` and ``[..., k]`` to ``[...]``.
 
     Example:
-        >>> effective_experts(torch.tensor([5, 5, 0, 0]))
-        tensor(2., dtype=torch.float64)
+        >>> token_confidence(torch.tensor([[0.75, 0.25, 0.0]]), torch.tensor([[1, -1]]))
+        tensor([0.2500])
     """
-    entropy: Tensor = torch.special.entr(_share(load)).sum(-1)
-    return entropy.exp()
+    # An id past the last expert would be an error on a CPU and end the process on a GPU.
+    slots = expert_ids.to(torch.int64).clamp(0, probabilities.shape[-1] - 1)
+    return _widened(probabilities).gather(-1, slots).masked_fill(expert_ids < 0, 0).sum(-1)
 
 
-def conditional_routing_entropy(entropy: Tensor, num_probabilities: Tensor, num_experts: int) -> Tensor:
+def _widened(scores: Tensor) -> Tensor:
+    return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
+
+
+def conditional_routing_entropy(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Conditional entropy of the router: how undecided it is about one token, over the most it could be.
 
     .. math:: H(E | t) = \frac{1}{T \ln E} \sum_t H(p_t)
 
     Args:
-        entropy: sum over tokens of H(p_t), in nats, ``[...]``.
-        num_probabilities: tokens in that sum, ``[...]``.
-        num_experts: E.
+        probabilities: ``[T, E]``, rows that sum to 1.
+        mask: ``[T]`` booleans, false where a token is padding.
 
     Returns:
-        ``[...]``, a fraction in [0, 1]; NaN with no token or one expert.
+        A fraction in [0, 1]; NaN with no token, one expert, or a row that is no probabilities.
+
+    Raises:
+        ValueError: if the probabilities are not ``[T, E]`` or the mask does not fit them.
 
     Example:
-        >>> conditional_routing_entropy(torch.tensor(0.6931 * 100), torch.tensor(100), num_experts=4)
+        >>> conditional_routing_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    entropy, num_probabilities, num_invalid = conditional_routing_entropy_update(probabilities, mask)
+    value = conditional_routing_entropy_compute(entropy, num_probabilities, probabilities.shape[-1])
+    return unless_invalid(value, num_invalid)
+
+
+def conditional_routing_entropy_update(
+    probabilities: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of H(p_t) in nats, the tokens in it, and the rows that are no probabilities.
+
+    Example:
+        >>> conditional_routing_entropy_update(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+        (tensor(0.6931, dtype=torch.float64), tensor(2), tensor(0))
+    """
+    scores = _scores("probabilities", probabilities, mask)
+    return masked_sum(token_entropy(scores), mask), num_tokens(scores, mask), _num_improbable(scores, mask)
+
+
+def conditional_routing_entropy_compute(entropy: Tensor, num_probabilities: Tensor, num_experts: int) -> Tensor:
+    """The mean of H(p_t) over ln E, of sums ``[...]``; see :func:`conditional_routing_entropy`.
+
+    Example:
+        >>> conditional_routing_entropy_compute(torch.tensor(0.6931 * 100), torch.tensor(100), num_experts=4)
         tensor(0.5000, dtype=torch.float64)
     """
     return as_float64(entropy) / num_probabilities / (math.log(num_experts) if num_experts > 1 else math.nan)
 
 
-def expert_specialization(probability: Tensor, entropy: Tensor, num_probabilities: Tensor) -> Tensor:
-    r"""Specialisation: the information that a token has about its expert, H(P) - mean H(p_t).
+def expert_specialization(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Specialization: the information that a token has about its expert, H(P) - mean H(p_t).
 
     0 where all tokens are routed alike, however evenly the experts are used; log2 E where every token has one expert
     and all experts are used equally.
 
     Args:
-        probability: sum over tokens of p_t, ``[..., E]``.
-        entropy: sum over tokens of H(p_t), in nats, ``[...]``.
-        num_probabilities: tokens in those sums, ``[...]``.
+        probabilities: ``[T, E]``, rows that sum to 1.
+        mask: ``[T]`` booleans, false where a token is padding.
 
     Returns:
-        ``[...]``, in bits, in [0, log2 E]; NaN with no token.
+        A number of bits in [0, log2 E]; NaN with no token or a row that is no probabilities.
+
+    Raises:
+        ValueError: if the probabilities are not ``[T, E]`` or the mask does not fit them.
 
     Source:
         "Intensive Intelligence: Measurement Frameworks", made operational as a mutual information.
 
     Example:
-        >>> expert_specialization(torch.tensor([5.0, 5.0]), torch.tensor(0.0), torch.tensor(10))
+        >>> expert_specialization(torch.eye(4))
+        tensor(2., dtype=torch.float64)
+    """
+    *sums, num_invalid = expert_specialization_update(probabilities, mask)
+    return unless_invalid(expert_specialization_compute(*sums), num_invalid)
+
+
+def expert_specialization_update(
+    probabilities: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The sums of p_t ``[E]`` and of H(p_t) in nats, the tokens in them, and the rows that are no probabilities.
+
+    Example:
+        >>> expert_specialization_update(torch.eye(2))[0]
+        tensor([1., 1.], dtype=torch.float64)
+    """
+    scores = _scores("probabilities", probabilities, mask)
+    return masked_sum(scores, mask), *conditional_routing_entropy_update(probabilities, mask)
+
+
+def expert_specialization_compute(probability: Tensor, entropy: Tensor, num_probabilities: Tensor) -> Tensor:
+    """H(P) - mean H(p_t) in bits, of sums ``[..., E]`` and ``[...]``; see :func:`expert_specialization`.
+
+    Example:
+        >>> expert_specialization_compute(torch.tensor([5.0, 5.0]), torch.tensor(0.0), torch.tensor(10))
         tensor(1., dtype=torch.float64)
     """
-    marginal: Tensor = torch.special.entr(_share(probability)).sum(-1)
+    marginal: Tensor = torch.special.entr(share(probability, "probability")).sum(-1)
     return (marginal - as_float64(entropy) / num_probabilities) / math.log(2)
 
 
-def switch_balance(load: Tensor, probability: Tensor) -> Tensor:
-    r"""Balance of load and probability, E · sum f_e P_e: the Switch Transformer's auxiliary loss without its factor.
-
-    Args:
-        load: selections per expert, ``[..., E]``.
-        probability: sum over tokens of p_t, ``[..., E]``.
-
-    Returns:
-        ``[...]``, a plain number in [0, E]; 1 when balanced; NaN with nothing routed.
-
-    Source:
-        Fedus et al., "Switch Transformers", arXiv 2101.03961, equation 4.
-
-    Example:
-        >>> switch_balance(torch.tensor([10, 0]), torch.tensor([8.0, 2.0]))
-        tensor(1.6000, dtype=torch.float64)
-    """
-    return (_share(load) * _share(probability)).sum(-1) * load.shape[-1]
-
-
-def router_z(z: Tensor, num_logits: Tensor) -> Tensor:
-    r"""Router z: the mean over tokens of the squared log-partition, logsumexp(logits)^2.
-
-    Args:
-        z: sum over tokens of logsumexp^2, ``[...]``.
-        num_logits: tokens in that sum, ``[...]``.
-
-    Returns:
-        ``[...]``, in nats^2, at least 0; NaN with no token.
-
-    Source:
-        Zoph et al., "ST-MoE", arXiv 2202.08906, equation 5.
-
-    Example:
-        >>> router_z(torch.tensor(18.0), torch.tensor(2))
-        tensor(9., dtype=torch.float64)
-    """
-    return as_float64(z) / num_logits
-
-
-def routing_confidence(confidence: Tensor, num_selected: Tensor) -> Tensor:
-    """Confidence: the mean over tokens of the probability mass of the selected experts.
-
-    Args:
-        confidence: sum over tokens of the selected p_te, ``[...]``.
-        num_selected: tokens in that sum, ``[...]``.
-
-    Returns:
-        ``[...]``, a fraction in [0, 1]; NaN with no token.
-
-    Example:
-        >>> routing_confidence(torch.tensor(6.0), torch.tensor(8))
-        tensor(0.7500, dtype=torch.float64)
-    """
-    return as_float64(confidence) / num_selected
-
-
-def router_margin(margin: Tensor, num_probabilities: Tensor) -> Tensor:
+def router_margin(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     """Margin: the mean over tokens of the greatest probability less the second greatest.
 
     Args:
-        margin: sum over tokens of that difference, ``[...]``.
-        num_probabilities: tokens in that sum, ``[...]``.
+        probabilities: ``[T, E]``, rows that sum to 1, E at least 2.
+        mask: ``[T]`` booleans, false where a token is padding.
 
     Returns:
-        ``[...]``, a fraction in [0, 1]; NaN with no token.
+        A fraction in [0, 1]; NaN with no token or a row that is no probabilities.
+
+    Raises:
+        ValueError: if the probabilities are not ``[T, E]`` or the mask does not fit them.
 
     Example:
-        >>> router_margin(torch.tensor(2.0), torch.tensor(8))
+        >>> router_margin(torch.tensor([[0.75, 0.25, 0.0], [0.25, 0.5, 0.25]]))
+        tensor(0.3750, dtype=torch.float64)
+    """
+    *sums, num_invalid = router_margin_update(probabilities, mask)
+    return unless_invalid(router_margin_compute(*sums), num_invalid)
+
+
+def router_margin_update(probabilities: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of the margins, the tokens in it, and the rows that are no probabilities.
+
+    Example:
+        >>> router_margin_update(torch.tensor([[0.75, 0.25, 0.0]]))
+        (tensor(0.5000, dtype=torch.float64), tensor(1), tensor(0))
+    """
+    scores = _scores("probabilities", probabilities, mask)
+    return masked_sum(token_margin(scores), mask), num_tokens(scores, mask), _num_improbable(scores, mask)
+
+
+def router_margin_compute(margin: Tensor, num_probabilities: Tensor) -> Tensor:
+    """The mean margin, of sums ``[...]``; see :func:`router_margin`.
+
+    Example:
+        >>> router_margin_compute(torch.tensor(2.0), torch.tensor(8))
         tensor(0.2500, dtype=torch.float64)
     """
     return as_float64(margin) / num_probabilities
 
 
-def drop_rate(num_dropped: Tensor, load: Tensor) -> Tensor:
-    """Share of the selections that no expert received, where its capacity is finite.
+def router_z(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Router z: the mean over tokens of the squared log-partition, logsumexp(logits)^2.
 
     Args:
-        num_dropped: selections that were dropped, ``[...]``.
-        load: selections that were received, per expert, ``[..., E]``.
+        logits: ``[T, E]``, as the router makes them.
+        mask: ``[T]`` booleans, false where a token is padding.
 
     Returns:
-        ``[...]``, a fraction in [0, 1]; NaN with nothing selected.
-
-    Example:
-        >>> drop_rate(torch.tensor(2), torch.tensor([3, 5]))
-        tensor(0.2000, dtype=torch.float64)
-    """
-    dropped = as_float64(num_dropped)
-    return dropped / (dropped + load.sum(-1))
-
-
-def router_saturation(expert_ids: Tensor, reference_ids: Tensor) -> Tensor:
-    """Router saturation: the share of a token's experts that a reference checkpoint selects for it, too.
-
-    Args:
-        expert_ids: the selected experts, ``[..., T, k]`` distinct integers per token; -1 is an unused slot.
-        reference_ids: those of the reference, for the same tokens, ``[..., T, k]``.
-
-    Returns:
-        ``[...]``, the mean over tokens of ``|S and S'| / k``, in [0, 1]; NaN with no token.
+        A number of nats^2, at least 0; NaN with no token.
 
     Raises:
-        ValueError: if the two differ in the number of tokens.
+        ValueError: if the logits are not ``[T, E]`` or the mask does not fit them.
 
     Source:
-        Muennighoff et al., "OLMoE", arXiv 2409.02060, section 5.1.
+        Zoph et al., "ST-MoE", arXiv 2202.08906, equation 5.
 
     Example:
-        >>> router_saturation(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 0], [2, 5]]))
-        tensor(0.7500, dtype=torch.float64)
+        >>> router_z(torch.zeros(3, 4))  # (ln 4)^2
+        tensor(1.9218, dtype=torch.float64)
     """
-    if expert_ids.shape[:-1] != reference_ids.shape[:-1]:
-        raise ValueError(
-            f"expert_ids and reference_ids must be of the same tokens, got {tuple(expert_ids.shape)} and "
-            f"{tuple(reference_ids.shape)}"
-        )
-    same = (expert_ids.unsqueeze(-1) == reference_ids.unsqueeze(-2)) & (expert_ids >= 0).unsqueeze(-1)
-    return as_float64(same.any(-1)).mean((-1, -2))
+    return router_z_compute(*router_z_update(logits, mask))
 
 
-def expert_coactivation(pairs: Tensor) -> Tensor:
-    """Co-activation: of the tokens of expert i, the share that expert j received as well, N_ij / N_i.
+def router_z_update(logits: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The sum of logsumexp(logits)^2 and the tokens in it.
+
+    Example:
+        >>> router_z_update(torch.zeros(2, 4))
+        (tensor(3.8436, dtype=torch.float64), tensor(2))
+    """
+    scores = _scores("logits", logits, mask)
+    return masked_sum(token_log_partition(scores).square(), mask), num_tokens(scores, mask)
+
+
+def router_z_compute(z: Tensor, num_logits: Tensor) -> Tensor:
+    """The mean of logsumexp(logits)^2, of sums ``[...]``; see :func:`router_z`.
+
+    Example:
+        >>> router_z_compute(torch.tensor(18.0), torch.tensor(2))
+        tensor(9., dtype=torch.float64)
+    """
+    return as_float64(z) / num_logits
+
+
+def routing_confidence(expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Confidence: the mean over tokens of the probability mass of the selected experts.
 
     Args:
-        pairs: N_ij, tokens for which i and j were both selected, ``[..., E, E]``, with N_i on the diagonal.
+        expert_ids: the selected experts, integers in [-1, E), ``[T, k]``; -1 is an unused slot.
+        probabilities: ``[T, E]``, rows that sum to 1.
+        mask: ``[T]`` booleans, false where a token is padding.
 
     Returns:
-        ``[..., E, E]``, fractions in [0, 1]; 1 on the diagonal; NaN in the row of an expert that received nothing.
+        A fraction in [0, 1]; NaN with no token, an id outside [-1, E) or a row that is no probabilities.
 
-    Source:
-        Muennighoff et al., "OLMoE", arXiv 2409.02060, section 5.2, over all pairs of a token's experts.
+    Raises:
+        ValueError: if the ids are no integers, the probabilities are not ``[T, E]``, or the mask does not fit them.
 
     Example:
-        >>> expert_coactivation(torch.tensor([[4, 1], [1, 2]]))
-        tensor([[1.0000, 0.2500],
-                [0.5000, 1.0000]], dtype=torch.float64)
+        >>> routing_confidence(torch.tensor([[0], [2]]), torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
+        tensor(0.7500, dtype=torch.float64)
     """
-    pairs = as_float64(pairs)
-    return pairs / pairs.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+    *sums, num_invalid = routing_confidence_update(expert_ids, probabilities, mask)
+    return unless_invalid(routing_confidence_compute(*sums), num_invalid)
+
+
+def routing_confidence_update(
+    expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of the selected mass, the tokens in it, and the ids and rows that are invalid.
+
+    Example:
+        >>> routing_confidence_update(torch.tensor([[0]]), torch.tensor([[0.5, 0.5]]))
+        (tensor(0.5000, dtype=torch.float64), tensor(1), tensor(0))
+    """
+    scores = _scores("probabilities", probabilities, mask)
+    num_wrong = selection_counts(expert_ids, scores.shape[-1], mask)[-1]
+    mass = masked_sum(token_confidence(scores, expert_ids), mask)
+    return mass, num_tokens(scores, mask), num_wrong + _num_improbable(scores, mask)
+
+
+def routing_confidence_compute(confidence: Tensor, num_selected: Tensor) -> Tensor:
+    """The mean selected mass, of sums ``[...]``; see :func:`routing_confidence`.
+
+    Example:
+        >>> routing_confidence_compute(torch.tensor(6.0), torch.tensor(8))
+        tensor(0.7500, dtype=torch.float64)
+    """
+    return as_float64(confidence) / num_selected
+
+
+def switch_balance(expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Balance of load and probability, E · sum f_e P_e: the Switch Transformer's auxiliary loss without its factor.
+
+    Args:
+        expert_ids: the selected experts, integers in [-1, E), ``[T, k]``; -1 is an unused slot.
+        probabilities: ``[T, E]``, rows that sum to 1.
+        mask: ``[T]`` booleans, false where a token is padding.
+
+    Returns:
+        A number in [0, E]; 1 when balanced; NaN with nothing routed, an id outside [-1, E) or a row that is no
+        probabilities.
+
+    Raises:
+        ValueError: if the ids are no integers, the probabilities are not ``[T, E]``, or the mask does not fit them.
+
+    Source:
+        Fedus et al., "Switch Transformers", arXiv 2101.03961, equation 4.
+
+    Example:
+        >>> switch_balance(torch.tensor([[0], [0]]), torch.tensor([[0.75, 0.25], [1.0, 0.0]]))
+        tensor(1.7500, dtype=torch.float64)
+    """
+    *sums, num_invalid = switch_balance_update(expert_ids, probabilities, mask)
+    return unless_invalid(switch_balance_compute(*sums), num_invalid)
+
+
+def switch_balance_update(
+    expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The load ``[E]``, the sum of p_t ``[E]``, and the ids and rows that are invalid.
+
+    Example:
+        >>> switch_balance_update(torch.tensor([[0]]), torch.tensor([[0.75, 0.25]]))
+        (tensor([1, 0]), tensor([0.7500, 0.2500], dtype=torch.float64), tensor(0))
+    """
+    scores = _scores("probabilities", probabilities, mask)
+    counts = selection_counts(expert_ids, scores.shape[-1], mask)
+    return counts[1:-1], masked_sum(scores, mask), counts[-1] + _num_improbable(scores, mask)
+
+
+def switch_balance_compute(load: Tensor, probability: Tensor) -> Tensor:
+    """E · sum f_e P_e, of sums ``[..., E]``; see :func:`switch_balance`.
+
+    Example:
+        >>> switch_balance_compute(torch.tensor([10, 0]), torch.tensor([8.0, 2.0]))
+        tensor(1.6000, dtype=torch.float64)
+    """
+    return (share(load) * share(probability, "probability")).sum(-1) * load.shape[-1]
+
+
+def _scores(name: str, scores: Tensor, mask: Tensor | None) -> Tensor:
+    """``[T, E]`` scores in float64, without their graph."""
+    if scores.dim() != 2:
+        raise ValueError(f"{name} must be [T, E], one number per token and expert, got {list(scores.shape)}")
+    require_mask(mask, name, scores)
+    return as_float64(scores.detach())
+
+
+def _num_improbable(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """How many rows are no probabilities: a negative number, one that is NaN, or a sum that is not 1."""
+    probable = (scores >= 0).all(-1) & ((scores.sum(-1) - 1).abs() <= PROBABILITY_TOLERANCE)
+    return masked_sum(~probable, mask)

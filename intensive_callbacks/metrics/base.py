@@ -1,25 +1,31 @@
-"""What the metric classes share: settings of torchmetrics, and the mean of an accuracy with its error."""
+"""What the metric classes share: settings of torchmetrics, and the mean of an accuracy with its error.
 
-from __future__ import annotations
+The modules of this package do without ``from __future__ import annotations``: ``torch.jit.script`` of a model that
+holds a metric reads the annotations of its class, and needs types, not strings.
+"""
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import rank_zero_warn
+from torchmetrics.utilities.prints import rank_zero_only
 
+from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional.checks import as_float64, as_fraction, uncertain
-from intensive_callbacks.functional.coupling import active_share
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+from intensive_callbacks.functional.sparsity import active_share
+from intensive_callbacks.functional.sums import unless_invalid
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 AnyMetric = TypeVar("AnyMetric", bound="IntensiveMetric")
+
+_warn = rank_zero_only(warn)
 
 
 def companion(
@@ -29,7 +35,7 @@ def companion(
 
     @functools.wraps(method)
     def over_all_processes(metric: AnyMetric, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with metric.synchronised():
+        with metric.synchronized():
             return method(metric, *args, **kwargs)
 
     return over_all_processes
@@ -38,12 +44,14 @@ def companion(
 class IntensiveMetric(Metric):
     """A metric whose states are sums, so that they add over batches, layers and processes.
 
-    A value that is NaN is explained, once, by ``undefined``.
+    A value that is NaN is explained, once, by :meth:`why_undefined`. Sums and values are formed in float64. What
+    ``compute()`` returns is float32, as torchmetrics' wrappers expect it of every metric (a ``BootStrapper`` with
+    tensor quantiles fails otherwise), or float64 after ``set_dtype(torch.float64)``; what stands beside it is float64.
     """
 
     is_differentiable = False
     full_state_update = False
-    undefined = "nothing that could be counted has been seen"
+    undefined: str = "nothing that could be counted has been seen"
 
     def __init__(self, **kwargs: Any) -> None:
         self._explained = False
@@ -51,20 +59,52 @@ class IntensiveMetric(Metric):
         super().__init__(**{"compute_with_cache": False, **kwargs})
 
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
-        wrapped = super()._wrap_compute(compute)
-
         @functools.wraps(compute)
         def explained(*args: Any, **kwargs: Any) -> Any:
-            value = wrapped(*args, **kwargs)
+            value = compute(*args, **kwargs)
             # torchmetrics itself warns where there was no update.
             if self.update_called and not self._explained and isinstance(value, Tensor) and value.isnan().any():
                 self._explained = True
-                rank_zero_warn(f"{type(self).__name__} is undefined (NaN): {self.undefined}", UserWarning)
-            return value
+                _warn(f"{type(self).__name__} is undefined (NaN): {self.why_undefined()}", UserWarning)
+            return apply_to_collection(value, Tensor, self._returned)
 
-        return explained
+        # Inside of torchmetrics' wrapper, the states that explain a value are those of all processes.
+        return super()._wrap_compute(explained)
 
-    def synchronised(self) -> AbstractContextManager[None]:
+    def _returned(self, value: Tensor) -> Tensor:
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return value.to(dtype) if value.is_floating_point() else value
+
+    def why_undefined(self) -> str:
+        """What made the value NaN, and what to do."""
+        return self.undefined
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor that differ from their defaults; each is an attribute of its name."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        values = {each.name: getattr(self, each.name, each.default) for each in parameters}
+        return ", ".join(
+            f"{each.name}={values[each.name]!r}" for each in parameters if values[each.name] != each.default
+        )
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Plot a value of ``compute()``, or a sequence of them over steps; by default the present value.
+
+        Needs matplotlib. Bounds are drawn where the metric has them, and which way is better.
+
+        Args:
+            val: what ``compute()`` or ``forward()`` returned, or a list of it.
+            ax: the matplotlib axes to draw into; a new figure by default.
+
+        Returns:
+            The figure (``None`` if ``ax`` was given) and the axes.
+
+        Raises:
+            ModuleNotFoundError: without matplotlib.
+        """
+        return self._plot(val, ax)
+
+    def synchronized(self) -> AbstractContextManager[None]:
         """A context in which the states are those of all processes, as they are in ``compute``."""
         return self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
@@ -80,6 +120,35 @@ class IntensiveMetric(Metric):
         self._update_count += 1
 
 
+class CheckedMetric(IntensiveMetric):
+    """A metric that counts what it was given and cannot use, since an error in ``update`` would wait for the device.
+
+    One such input makes the value NaN, and the warning says how many there were.
+    """
+
+    invalid: str
+    num_invalid: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_sum("num_invalid", dtype=torch.int64)
+
+    def unless_invalid(self, value: Tensor) -> Tensor:
+        """``value``, or NaN where something invalid was counted."""
+        return unless_invalid(value, self.num_invalid)
+
+    def why_undefined(self) -> str:
+        """What made the value NaN, and what to do."""
+        number = int(self.num_invalid.sum())
+        return f"{number} of {self.invalid}" if number else self.undefined
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add other sums to these; they may lack ``num_invalid``, if all they count was valid."""
+        if isinstance(incoming_state, dict):
+            incoming_state = {"num_invalid": torch.zeros_like(self.num_invalid), **incoming_state}
+        super().merge_state(incoming_state)
+
+
 class AccuracyMetric(IntensiveMetric):
     """A function of the mean accuracy.
 
@@ -87,7 +156,7 @@ class AccuracyMetric(IntensiveMetric):
     weighted by them, and where every update told them a standard error is known. Without it an update counts once.
     """
 
-    higher_is_better = True
+    higher_is_better: bool | None = True
     correct: Tensor
     num_examples: Tensor
     num_uncounted: Tensor

@@ -1,6 +1,4 @@
-"""Sparsity and information, as metrics: :mod:`intensive_callbacks.functional.compression` has the mathematics."""
-
-from __future__ import annotations
+"""Information for the size of a model, as a metric: ``functional/compression.py`` has the mathematics."""
 
 import warnings
 from typing import Any, Literal
@@ -9,9 +7,9 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import compression, gaussian, neighbors, predictions
-from intensive_callbacks.metrics.base import ActiveAccuracyMetric, SampleMetric, companion
+from intensive_callbacks.metrics.base import SampleMetric, companion
 
-__all__ = ["EffectiveCompressionRatio", "SparsityAdjustedAccuracy"]
+__all__ = ["EffectiveCompressionRatio"]
 
 _OF_SAMPLES = {
     "gaussian_copula": gaussian.gaussian_copula_information,
@@ -19,44 +17,6 @@ _OF_SAMPLES = {
     "ksg": neighbors.ksg_information,
     "seed": neighbors.seed_information,
 }
-
-
-class SparsityAdjustedAccuracy(ActiveAccuracyMetric):
-    """Sparsity-adjusted accuracy (SAA): the accuracy times the share of the parameters that stays idle.
-
-    .. math:: SAA = a (1 - N_{active} / N_{total})
-
-    ``update(accuracy, num_examples=None, active_params=None)`` takes a fraction in [0, 1], the examples it stands for
-    and, where they were measured, the parameters that one token touched in them; ``compute`` returns a fraction, NaN
-    before the first update; ``standard_error`` its standard error where examples were counted. To train for it, use
-    :class:`intensive_callbacks.losses.SparseAccuracyLoss`.
-
-    Args:
-        total_params: every parameter once.
-        active_params: parameters that one token touches by design; used where an update brings no measured ones.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``total_params`` is not above 0 or ``active_params`` is outside [0, ``total_params``]; on update,
-            if an accuracy is a number outside [0, 1]; on compute, if one was a tensor outside.
-
-    Source:
-        "Intensive Intelligence: Measurement Frameworks", metric 8.
-
-    Example:
-        >>> from intensive_callbacks import SparsityAdjustedAccuracy
-        >>> saa = SparsityAdjustedAccuracy(total_params=100e9, active_params=5e9)
-        >>> saa.update(0.85, num_examples=1000)
-        >>> saa.compute(), saa.standard_error()
-        (tensor(0.8075, dtype=torch.float64), tensor(0.0107, dtype=torch.float64))
-    """
-
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
-    def value(self, accuracy: Tensor) -> Tensor:
-        """The quantity at this accuracy."""
-        return compression.sparsity_adjusted_accuracy(accuracy, self.total_params, self.mean_active_params())
 
 
 class EffectiveCompressionRatio(SampleMetric):
@@ -103,7 +63,7 @@ class EffectiveCompressionRatio(SampleMetric):
         >>> logits = torch.tensor([[30.0, 0.0], [0.0, 30.0]])
         >>> ecr.update(None, logits, labels=torch.tensor([0, 1]))
         >>> ecr.compute(), ecr.usable_information()
-        (tensor(0.0500, dtype=torch.float64), tensor(1., dtype=torch.float64))
+        (tensor(0.0500), tensor(1., dtype=torch.float64))
     """
 
     num_invalid: Tensor
@@ -163,7 +123,7 @@ class EffectiveCompressionRatio(SampleMetric):
             outside = labels >= num_classes
             self.num_invalid += outside.sum()
             labels = torch.where(outside, -1, labels)
-        sums = predictions.prediction_sums(outputs, labels)
+        sums = predictions.predictions_update(outputs, labels)
         self.num_dropped += outputs[..., 0].numel() - sums.num_rows
         for name, value in sums._asdict().items():
             total = getattr(self, name)
@@ -189,9 +149,9 @@ class EffectiveCompressionRatio(SampleMetric):
 
     def _bits(self) -> Tensor:
         if self.estimator == "predictive":
-            return predictions.predictive_of_sums(self._sums())
+            return predictions.predictive_information_compute(self._sums())
         if self.estimator == "usable":
-            return predictions.usable_of_sums(self._sums())
+            return predictions.usable_information_compute(self._sums())
         rows = self.kept()
         if len(rows) == 0:
             return rows.new_tensor(torch.nan)
@@ -214,4 +174,4 @@ class EffectiveCompressionRatio(SampleMetric):
     @companion
     def usable_information(self) -> Tensor:
         """H(Y) - CE(Y given X) of the labels given so far, in bits per example; NaN without labels."""
-        return predictions.usable_of_sums(self._sums())
+        return predictions.usable_information_compute(self._sums())

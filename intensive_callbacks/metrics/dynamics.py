@@ -1,6 +1,4 @@
-"""Information in time, as metrics: :mod:`intensive_callbacks.functional.dynamics` has the mathematics."""
-
-from __future__ import annotations
+"""Information in time, as metrics: ``functional/dynamics.py`` has the mathematics."""
 
 from typing import Any
 
@@ -8,11 +6,10 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import dynamics, information
-from intensive_callbacks.functional.representation import covariance
 from intensive_callbacks.metrics.base import IntensiveMetric, companion
 from intensive_callbacks.metrics.information import CountingMetric
 
-__all__ = ["GaussianTransferEntropy", "IntegratedInformation", "TransferEntropy"]
+__all__ = ["GaussianTransferEntropy", "TransferEntropy"]
 
 
 class TransferEntropy(CountingMetric):
@@ -54,7 +51,7 @@ class TransferEntropy(CountingMetric):
     def __init__(self, num_source: int, num_target: int, *, correction: str = "adjusted", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_counts(num_target, num_source, num_target)
-        dynamics.transfer_entropy(self.counts, correction=correction)  # refuses an unknown one
+        dynamics.transfer_entropy_compute(self.counts, correction=correction)  # refuses an unknown one
         self.num_source, self.num_target = num_source, num_target
         self.correction = correction
 
@@ -66,25 +63,28 @@ class TransferEntropy(CountingMetric):
 
     def compute(self) -> Tensor:
         """The transfer entropy of all steps counted."""
-        return dynamics.transfer_entropy(self.table(), correction=self.correction)
+        return dynamics.transfer_entropy_compute(self.table(), correction=self.correction)
 
     @companion
     def p_value(self, num_permutations: int = 999, seed: int = 0) -> float:
         """How often a source permuted among equal states of the target would read as much; needs scipy."""
         table = self.table().cpu()
-        observed = dynamics.transfer_entropy(table, correction="none")
+        observed = dynamics.transfer_entropy_compute(table, correction="none")
         strata = [
             information.independent_tables(stratum, num_permutations, seed + index)
             for index, stratum in enumerate(table)
             if stratum.sum() > 0
         ]
         null = torch.stack(
-            [dynamics.transfer_entropy(torch.stack(drawn), correction="none") for drawn in zip(*strata, strict=True)]
+            [
+                dynamics.transfer_entropy_compute(torch.stack(drawn), correction="none")
+                for drawn in zip(*strata, strict=True)
+            ]
         )
         return (1 + int((null >= observed - 1e-12).sum())) / (1 + num_permutations)
 
 
-class _LaggedMoments(IntensiveMetric):
+class LaggedMoments(IntensiveMetric):
     """A function of the covariance of series now and a step later."""
 
     second_moment: Tensor
@@ -103,7 +103,7 @@ class _LaggedMoments(IntensiveMetric):
         self.num_steps += num_steps
 
 
-class GaussianTransferEntropy(_LaggedMoments):
+class GaussianTransferEntropy(LaggedMoments):
     r"""Transfer entropy between continuous series as if Gaussian, with a history of one step, in bits per step.
 
     .. math:: TE = \frac12 \log_2 \frac{|\mathrm{cov}(Y_{t+1} \mid Y_t)|}{|\mathrm{cov}(Y_{t+1} \mid Y_t, X_t)|}
@@ -154,60 +154,6 @@ class GaussianTransferEntropy(_LaggedMoments):
 
     def compute(self) -> Tensor:
         """The transfer entropy of all steps."""
-        return dynamics.gaussian_transfer_from_moments(
+        return dynamics.gaussian_transfer_entropy_compute(
             self.second_moment, self.first_moment, self.num_steps, self.num_source
         )
-
-
-class IntegratedInformation(_LaggedMoments):
-    r"""Integrated information: what a present tells of the next state beyond its two best parts, in bits.
-
-    .. math:: \Phi = \min_{A, B} \; I(Z_t; Z_{t+1}) - I(A_t; A_{t+1}) - I(B_t; B_{t+1})
-
-    ``update(states)`` takes ``[..., T, d]`` in order of time, each leading index a series of its own, in any number of
-    updates; ``compute`` returns bits for a stationary Gaussian process, NaN for as few steps as 2d;
-    ``total_correlation`` how far the components are from independent. None of the Phi of integrated information theory,
-    and it may be negative.
-
-    Args:
-        num_components: d, 2 to 12; ``compute`` tries every bipartition.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: for another number of components; on update, if the shape does not fit.
-
-    Source:
-        Barrett and Seth 2011; "Intensive Intelligence: Mathematical Foundations".
-
-    Example:
-        >>> from intensive_callbacks import IntegratedInformation
-        >>> phi = IntegratedInformation(num_components=3)
-        >>> phi.update(torch.randn(4, 1000, 3, generator=torch.Generator().manual_seed(0)))
-        >>> phi.compute().abs() < 0.01, phi.total_correlation() < 0.01
-        (tensor(True), tensor(True))
-    """
-
-    higher_is_better = None
-    undefined = "there were as few steps as dimensions, or a component is constant or a combination of others"
-
-    def __init__(self, num_components: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        dynamics.require_components(num_components)
-        self.num_components = num_components
-        self.add_moments(2 * num_components)
-
-    def update(self, states: Tensor) -> None:
-        """Add the moments of one batch of series."""
-        if states.shape[-1] != self.num_components:
-            raise ValueError(f"states must be [..., T, {self.num_components}], got {tuple(states.shape)}")
-        self.add(states[..., :0], states)
-
-    def compute(self) -> Tensor:
-        """The integrated information of all steps."""
-        return dynamics.integration_from_moments(self.second_moment, self.first_moment, self.num_steps)
-
-    @companion
-    def total_correlation(self) -> Tensor:
-        """How far the components, at one time, are from independent, in bits."""
-        matrix = covariance(self.second_moment, self.first_moment, self.num_steps)
-        return dynamics.total_correlation(matrix[: self.num_components, : self.num_components])

@@ -1,19 +1,15 @@
-"""Discrete information, as metrics: :mod:`intensive_callbacks.functional.information` has the mathematics."""
+"""Discrete information, as metrics: ``functional/information.py`` has the mathematics."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import information
 from intensive_callbacks.functional.checks import require_positive
+from intensive_callbacks.functional.information import Correction
 from intensive_callbacks.metrics.base import IntensiveMetric, companion
-from intensive_callbacks.metrics.coupling import RelevanceRealizationRate
-
-if TYPE_CHECKING:
-    from intensive_callbacks.functional.information import Correction
+from intensive_callbacks.metrics.sparsity import RelevanceRealizationRate
 
 __all__ = ["ConfigurationQuality", "CouplingQuality", "MutualInformation", "RelevanceDensity", "ShannonEntropy"]
 
@@ -74,7 +70,7 @@ class ShannonEntropy(CountingMetric):
         >>> entropy = ShannonEntropy(num_values=8, correction="none")
         >>> entropy.update(torch.arange(800) % 8)
         >>> entropy.compute()
-        tensor(3., dtype=torch.float64)
+        tensor(3.)
     """
 
     higher_is_better = None
@@ -83,7 +79,7 @@ class ShannonEntropy(CountingMetric):
     def __init__(self, num_values: int, *, correction: Correction = "miller_madow", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_counts(num_values)
-        information.shannon_entropy(self.counts, correction=correction)  # refuses an unknown one
+        information.shannon_entropy_compute(self.counts, correction=correction)  # refuses an unknown one
         self.correction = correction
 
     def update(self, labels: Tensor, mask: Tensor | None = None) -> None:
@@ -92,7 +88,7 @@ class ShannonEntropy(CountingMetric):
 
     def compute(self) -> Tensor:
         """The entropy of all labels counted."""
-        return information.shannon_entropy(self.table(), correction=self.correction)
+        return information.shannon_entropy_compute(self.table(), correction=self.correction)
 
 
 class _PairedLabels(CountingMetric):
@@ -125,7 +121,7 @@ class MutualInformation(_PairedLabels):
     Args:
         num_x: K.
         num_y: L.
-        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``discrete_mutual_information``.
+        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``mutual_information``.
         kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
@@ -140,7 +136,7 @@ class MutualInformation(_PairedLabels):
         >>> mutual_information = MutualInformation(num_x=4, num_y=2)
         >>> mutual_information.update(torch.arange(400) % 4, torch.arange(400) % 4 // 2)
         >>> mutual_information.compute(), mutual_information.p_value()
-        (tensor(1., dtype=torch.float64), 0.001)
+        (tensor(1.), 0.001)
     """
 
     higher_is_better = None
@@ -164,7 +160,7 @@ class CouplingQuality(_PairedLabels):
     Args:
         num_x: K.
         num_y: L.
-        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``discrete_mutual_information``.
+        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``mutual_information``.
         kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
@@ -179,7 +175,7 @@ class CouplingQuality(_PairedLabels):
         >>> coupling = CouplingQuality(num_x=4, num_y=2)
         >>> coupling.update(torch.arange(400) % 4, torch.arange(400) % 4 // 2)
         >>> coupling.compute()
-        tensor(1., dtype=torch.float64)
+        tensor(1.)
     """
 
     higher_is_better = True
@@ -188,7 +184,7 @@ class CouplingQuality(_PairedLabels):
 
     def compute(self) -> Tensor:
         """The coupling of all pairs counted."""
-        return information.coupling_quality(self.table(), correction=self.correction)
+        return information.coupling_quality_compute(self.table(), correction=self.correction)
 
 
 class RelevanceDensity(_PairedLabels):
@@ -201,7 +197,7 @@ class RelevanceDensity(_PairedLabels):
         num_x: the number of query labels.
         num_y: the number of patch labels.
         num_pixels: the area of one patch.
-        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``discrete_mutual_information``.
+        correction: ``"adjusted"``, ``"miller_madow"`` or ``"none"``: see ``mutual_information``.
         kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
@@ -215,7 +211,7 @@ class RelevanceDensity(_PairedLabels):
         >>> density = RelevanceDensity(num_x=2, num_y=2, num_pixels=256)
         >>> density.update(torch.arange(400) % 2, torch.arange(400) % 2)
         >>> density.compute()
-        tensor(0.0039, dtype=torch.float64)
+        tensor(0.0039)
     """
 
     higher_is_better = True
@@ -234,7 +230,7 @@ class RelevanceDensity(_PairedLabels):
 
     def compute(self) -> Tensor:
         """The density of all pairs counted."""
-        return information.relevance_density(self.table(), self.num_pixels, correction=self.correction)
+        return information.relevance_density_compute(self.table(), self.num_pixels, correction=self.correction)
 
 
 class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
@@ -266,8 +262,10 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
         >>> quality.update(x=torch.arange(400) % 2, y=torch.arange(400) % 2)
         >>> quality.update(0.85)
         >>> quality.compute()
-        tensor(0.1875, dtype=torch.float64)
+        tensor(0.1875)
     """
+
+    higher_is_better = True
 
     def __init__(
         self,
@@ -303,4 +301,4 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
-        return information.coupling_quality(self.table(), correction=self.correction) * super().value(accuracy)
+        return information.coupling_quality_compute(self.table(), correction=self.correction) * super().value(accuracy)

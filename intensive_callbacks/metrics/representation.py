@@ -1,6 +1,4 @@
-"""Representations, as metrics: :mod:`intensive_callbacks.functional.representation` has the mathematics."""
-
-from __future__ import annotations
+"""Representations, as metrics: ``functional/representation.py`` has the mathematics."""
 
 from typing import Any
 
@@ -42,7 +40,7 @@ class EffectiveDimensionality(IntensiveMetric):
         >>> axes = torch.diag(torch.tensor([2.0, 1.0, 1.0]).sqrt())
         >>> dimensionality.update(torch.cat([axes, -axes]))
         >>> dimensionality.compute()
-        tensor(2.8284, dtype=torch.float64)
+        tensor(2.8284)
     """
 
     higher_is_better = None
@@ -111,7 +109,7 @@ class LayerwiseMean(IntensiveMetric):
         >>> mean = LayerwiseMean(num_layers=6)
         >>> mean.update(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))
         >>> mean.compute(), mean.standard_error()
-        (tensor(0., dtype=torch.float64), tensor(0.4472, dtype=torch.float64))
+        (tensor(0.), tensor(0.4472, dtype=torch.float64))
     """
 
     higher_is_better = None

@@ -1,257 +1,51 @@
-"""What routers decide, as metrics: :mod:`intensive_callbacks.functional.routing` has the mathematics.
+"""What routers score, as metrics: ``functional/routing.py`` has the mathematics.
 
 Their states are named as the sums of :class:`RoutingStatistics`, so that ``metric.merge_state(statistics.states())``
 takes what a router's accumulator has; sums of several layers, ``[L, E]`` and ``[L]``, give ``compute`` a value ``[L]``.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional import coupling, routing
-from intensive_callbacks.functional.checks import as_float64
-from intensive_callbacks.metrics.base import IntensiveMetric
+from intensive_callbacks.functional import routing
+from intensive_callbacks.metrics.routing_selections import RoutingMetric
 
 __all__ = [
     "ConditionalRoutingEntropy",
-    "DeadExperts",
-    "DropRate",
-    "EffectiveExperts",
-    "ExpertCoactivation",
     "ExpertSpecialization",
-    "LoadVariation",
-    "MaxViolation",
     "RouterMargin",
-    "RouterSaturation",
     "RouterZ",
     "RoutingConfidence",
     "SwitchBalance",
 ]
 
+_NO_PROBABILITIES = "the rows of probabilities were negative or did not sum to 1; give softmax(logits), not the logits"
 
-class _RoutingMetric(IntensiveMetric):
-    """A quantity of the sums over tokens of one router, or of several with a leading dimension."""
+_NEITHER = f"{RoutingMetric.invalid}, or {_NO_PROBABILITIES}"
 
-    plot_lower_bound = 0.0
-    load: Tensor
-    probability: Tensor
+
+class _ProbabilityMetric(RoutingMetric):
+    """A quantity of rows ``[T, E]``, one number per expert."""
+
+    undefined = "no token was routed"
+    invalid = _NO_PROBABILITIES
+
+    def require_width(self, name: str, scores: Tensor) -> None:
+        """Rows must have one number for each expert."""
+        if scores.shape[-1:] != (self.num_experts,):
+            raise ValueError(f"{name} must be [T, {self.num_experts}], one per expert, got {list(scores.shape)}")
+
+
+class _EntropyMetric(_ProbabilityMetric):
     entropy: Tensor
-    margin: Tensor
     num_probabilities: Tensor
 
-    def __init__(self, num_experts: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if num_experts < 1:
-            raise ValueError(f"num_experts must be at least 1, got {num_experts}")
-        self.num_experts = num_experts
-
-    def add_load(self) -> None:
-        self.add_sum("load", (self.num_experts,), torch.int64)
-
-    def count_load(self, expert_ids: Tensor, mask: Tensor | None) -> None:
-        self.load += coupling.expert_load(expert_ids, self.num_experts, mask)
-
-    def scores(self, scores: Tensor) -> Tensor:
-        """``[T, E]`` scores in float64."""
-        if scores.dim() != 2 or scores.shape[-1] != self.num_experts:
-            raise ValueError(f"expected [T, {self.num_experts}], one score per expert, got {list(scores.shape)}")
-        return as_float64(scores.detach())
-
-
-def _total(values: Tensor, mask: Tensor | None) -> Tensor:
-    """The sum over tokens of ``[T]`` or ``[T, E]``, less that of padding; it does not wait for the device."""
-    if mask is not None:
-        values = values.masked_fill(~mask.reshape(mask.shape + (1,) * (values.dim() - 1)), 0)
-    return values.sum(0)
-
-
-def _num_tokens(scores: Tensor, mask: Tensor | None) -> int | Tensor:
-    return scores.shape[0] if mask is None else mask.sum()
-
-
-class _LoadMetric(_RoutingMetric):
-    def __init__(self, num_experts: int, **kwargs: Any) -> None:
-        super().__init__(num_experts, **kwargs)
-        self.add_load()
-
-    def update(self, expert_ids: Tensor, mask: Tensor | None = None) -> None:
-        """Count the selections of one batch."""
-        self.count_load(expert_ids, mask)
-
-
-class MaxViolation(_LoadMetric):
-    """Maximal violation of a balanced load (MaxVio), max c / mean c - 1.
-
-    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot, and ``[T]``
-    booleans that are false on padding; ``compute`` returns a scalar in [0, E - 1], NaN with nothing routed.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
-
-    Source:
-        Wang et al., arXiv 2408.15664.
-
-    Example:
-        >>> from intensive_callbacks import MaxViolation
-        >>> metric = MaxViolation(num_experts=4)
-        >>> metric.update(torch.tensor([[0, 1], [0, 2], [0, 3]]))
-        >>> metric.compute()
-        tensor(1., dtype=torch.float64)
-    """
-
-    higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """Max c / mean c - 1 of all selections counted."""
-        return routing.max_violation(self.load)
-
-
-class LoadVariation(_LoadMetric):
-    """Squared coefficient of variation of the load, Var(c) / mean(c)^2.
-
-    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot, and ``[T]``
-    booleans that are false on padding; ``compute`` returns a scalar in [0, E - 1], NaN with nothing routed.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
-
-    Source:
-        Shazeer et al., arXiv 1701.06538.
-
-    Example:
-        >>> from intensive_callbacks import LoadVariation
-        >>> metric = LoadVariation(num_experts=2)
-        >>> metric.update(torch.zeros(4, 1, dtype=torch.int64))
-        >>> metric.compute()
-        tensor(1., dtype=torch.float64)
-    """
-
-    higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """Var / mean^2 of all selections counted."""
-        return routing.load_variation(self.load)
-
-
-class DeadExperts(_LoadMetric):
-    """Share of experts that received nothing.
-
-    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot, and ``[T]``
-    booleans that are false on padding; ``compute`` returns a fraction in [0, 1 - 1/E], NaN with nothing routed.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
-
-    Example:
-        >>> from intensive_callbacks import DeadExperts
-        >>> metric = DeadExperts(num_experts=4)
-        >>> metric.update(torch.tensor([[0, 1], [0, 2]]))
-        >>> metric.compute()
-        tensor(0.2500, dtype=torch.float64)
-    """
-
-    higher_is_better = False
-    plot_upper_bound = 1.0
-
-    def compute(self) -> Tensor:
-        """The share of zero loads."""
-        return routing.dead_experts(self.load)
-
-
-class EffectiveExperts(_LoadMetric):
-    """Effective number of experts, exp(H(f)).
-
-    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot, and ``[T]``
-    booleans that are false on padding; ``compute`` returns a scalar in [1, E], NaN with nothing routed.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
-
-    Example:
-        >>> from intensive_callbacks import EffectiveExperts
-        >>> metric = EffectiveExperts(num_experts=4)
-        >>> metric.update(torch.tensor([[0, 1], [1, 0]]))
-        >>> metric.compute()
-        tensor(2., dtype=torch.float64)
-    """
-
-    higher_is_better = True
-    plot_lower_bound = 1.0
-
-    def compute(self) -> Tensor:
-        """exp(H) of all selections counted."""
-        return routing.effective_experts(self.load)
-
-
-class DropRate(_LoadMetric):
-    """Share of the selections that no expert received, where its capacity is finite.
-
-    ``update(expert_ids, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is a dropped selection, and
-    ``[T]`` booleans that are false on padding; ``compute`` returns a fraction in [0, 1], NaN with nothing selected.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1; on update, if the ids are no integers or the mask does not fit.
-
-    Example:
-        >>> from intensive_callbacks import DropRate
-        >>> metric = DropRate(num_experts=4)
-        >>> metric.update(torch.tensor([[0, 1], [1, -1]]))
-        >>> metric.compute()
-        tensor(0.2500, dtype=torch.float64)
-    """
-
-    higher_is_better = False
-    plot_upper_bound = 1.0
-    num_dropped: Tensor
-
-    def __init__(self, num_experts: int, **kwargs: Any) -> None:
-        super().__init__(num_experts, **kwargs)
-        self.add_sum("num_dropped", dtype=torch.int64)
-
-    def update(self, expert_ids: Tensor, mask: Tensor | None = None) -> None:
-        """Count the selections of one batch, received and dropped."""
-        super().update(expert_ids, mask)
-        dropped = expert_ids < 0
-        self.num_dropped += (dropped if mask is None else dropped & mask[:, None]).sum()
-
-    def compute(self) -> Tensor:
-        """Dropped over selected."""
-        return routing.drop_rate(self.num_dropped, self.load)
-
-
-class _EntropyMetric(_RoutingMetric):
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(num_experts, **kwargs)
         self.add_sum("entropy")
         self.add_sum("num_probabilities", dtype=torch.int64)
-
-    def update(self, probabilities: Tensor, mask: Tensor | None = None) -> None:
-        """Add the entropies of one batch."""
-        self.entropy += _total(torch.special.entr(self.scores(probabilities)).sum(-1), mask)
-        self.num_probabilities += _num_tokens(probabilities, mask)
 
 
 class ConditionalRoutingEntropy(_EntropyMetric):
@@ -273,15 +67,26 @@ class ConditionalRoutingEntropy(_EntropyMetric):
         >>> metric = ConditionalRoutingEntropy(num_experts=4)
         >>> metric.update(torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]))
         >>> metric.compute()
-        tensor(0.5000, dtype=torch.float64)
+        tensor(0.5000)
     """
 
-    higher_is_better = None
+    higher_is_better = False
     plot_upper_bound = 1.0
+    undefined = "no token was routed, or there is one expert"
+
+    def update(self, probabilities: Tensor, mask: Tensor | None = None) -> None:
+        """Add the entropies of one batch."""
+        self.require_width("probabilities", probabilities)
+        entropy, num_probabilities, num_invalid = routing.conditional_routing_entropy_update(probabilities, mask)
+        self.entropy += entropy
+        self.num_probabilities += num_probabilities
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """The mean entropy over ln E."""
-        return routing.conditional_routing_entropy(self.entropy, self.num_probabilities, self.num_experts)
+        return self.unless_invalid(
+            routing.conditional_routing_entropy_compute(self.entropy, self.num_probabilities, self.num_experts)
+        )
 
 
 class ExpertSpecialization(_EntropyMetric):
@@ -305,10 +110,11 @@ class ExpertSpecialization(_EntropyMetric):
         >>> metric = ExpertSpecialization(num_experts=4)
         >>> metric.update(torch.eye(4))
         >>> metric.compute()
-        tensor(2., dtype=torch.float64)
+        tensor(2.)
     """
 
     higher_is_better = True
+    probability: Tensor
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(num_experts, **kwargs)
@@ -316,15 +122,21 @@ class ExpertSpecialization(_EntropyMetric):
 
     def update(self, probabilities: Tensor, mask: Tensor | None = None) -> None:
         """Add the probabilities and entropies of one batch."""
-        super().update(probabilities, mask)
-        self.probability += _total(self.scores(probabilities), mask)
+        self.require_width("probabilities", probabilities)
+        probability, entropy, num_probabilities, num_invalid = routing.expert_specialization_update(probabilities, mask)
+        self.probability += probability
+        self.entropy += entropy
+        self.num_probabilities += num_probabilities
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """H(P) - mean H(p_t), in bits."""
-        return routing.expert_specialization(self.probability, self.entropy, self.num_probabilities)
+        return self.unless_invalid(
+            routing.expert_specialization_compute(self.probability, self.entropy, self.num_probabilities)
+        )
 
 
-class RouterMargin(_RoutingMetric):
+class RouterMargin(_ProbabilityMetric):
     """Margin: the mean over tokens of the greatest probability less the second greatest.
 
     ``update(probabilities, mask=None)`` takes ``[T, E]`` rows that sum to 1 and ``[T]`` booleans that are false on
@@ -342,11 +154,13 @@ class RouterMargin(_RoutingMetric):
         >>> metric = RouterMargin(num_experts=3)
         >>> metric.update(torch.tensor([[0.75, 0.25, 0.0], [0.25, 0.5, 0.25]]))
         >>> metric.compute()
-        tensor(0.3750, dtype=torch.float64)
+        tensor(0.3750)
     """
 
     higher_is_better = None
     plot_upper_bound = 1.0
+    margin: Tensor
+    num_probabilities: Tensor
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         if num_experts < 2:
@@ -357,16 +171,18 @@ class RouterMargin(_RoutingMetric):
 
     def update(self, probabilities: Tensor, mask: Tensor | None = None) -> None:
         """Add the margins of one batch."""
-        greatest = self.scores(probabilities).topk(2).values
-        self.margin += _total(greatest[:, 0] - greatest[:, 1], mask)
-        self.num_probabilities += _num_tokens(probabilities, mask)
+        self.require_width("probabilities", probabilities)
+        margin, num_probabilities, num_invalid = routing.router_margin_update(probabilities, mask)
+        self.margin += margin
+        self.num_probabilities += num_probabilities
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """The mean margin."""
-        return routing.router_margin(self.margin, self.num_probabilities)
+        return self.unless_invalid(routing.router_margin_compute(self.margin, self.num_probabilities))
 
 
-class RouterZ(_RoutingMetric):
+class RouterZ(_ProbabilityMetric):
     """Router z: the mean over tokens of the squared log-partition, logsumexp(logits)^2, in nats^2.
 
     ``update(logits, mask=None)`` takes ``[T, E]``, as the router makes them, and ``[T]`` booleans that are false on
@@ -387,7 +203,7 @@ class RouterZ(_RoutingMetric):
         >>> metric = RouterZ(num_experts=4)
         >>> metric.update(torch.zeros(3, 4))
         >>> metric.compute()  # (ln 4)^2
-        tensor(1.9218, dtype=torch.float64)
+        tensor(1.9218)
     """
 
     higher_is_better = False
@@ -401,15 +217,17 @@ class RouterZ(_RoutingMetric):
 
     def update(self, logits: Tensor, mask: Tensor | None = None) -> None:
         """Add the squared log-partitions of one batch."""
-        self.z += _total(self.scores(logits).logsumexp(-1).square(), mask)
-        self.num_logits += _num_tokens(logits, mask)
+        self.require_width("logits", logits)
+        z, num_logits = routing.router_z_update(logits, mask)
+        self.z += z
+        self.num_logits += num_logits
 
     def compute(self) -> Tensor:
         """The mean of logsumexp^2."""
-        return routing.router_z(self.z, self.num_logits)
+        return routing.router_z_compute(self.z, self.num_logits)
 
 
-class RoutingConfidence(_RoutingMetric):
+class RoutingConfidence(_ProbabilityMetric):
     """Confidence: the mean over tokens of the probability mass of the selected experts.
 
     ``update(expert_ids, probabilities, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot,
@@ -428,11 +246,12 @@ class RoutingConfidence(_RoutingMetric):
         >>> metric = RoutingConfidence(num_experts=3)
         >>> metric.update(torch.tensor([[0], [2]]), torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
         >>> metric.compute()
-        tensor(0.7500, dtype=torch.float64)
+        tensor(0.7500)
     """
 
     higher_is_better = None
     plot_upper_bound = 1.0
+    invalid = _NEITHER
     confidence: Tensor
     num_selected: Tensor
 
@@ -443,16 +262,18 @@ class RoutingConfidence(_RoutingMetric):
 
     def update(self, expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> None:
         """Add the selected mass of one batch."""
-        chosen = self.scores(probabilities).gather(-1, expert_ids.clamp_min(0)).masked_fill(expert_ids < 0, 0)
-        self.confidence += _total(chosen.sum(-1), mask)
-        self.num_selected += _num_tokens(probabilities, mask)
+        self.require_width("probabilities", probabilities)
+        confidence, num_selected, num_invalid = routing.routing_confidence_update(expert_ids, probabilities, mask)
+        self.confidence += confidence
+        self.num_selected += num_selected
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """The mean selected mass."""
-        return routing.routing_confidence(self.confidence, self.num_selected)
+        return self.unless_invalid(routing.routing_confidence_compute(self.confidence, self.num_selected))
 
 
-class SwitchBalance(_RoutingMetric):
+class SwitchBalance(_ProbabilityMetric):
     """Balance of load and probability, E · sum f_e P_e: 1 when balanced.
 
     ``update(expert_ids, probabilities, mask=None)`` takes integers in [-1, E), ``[T, k]``, where -1 is an unused slot,
@@ -474,10 +295,14 @@ class SwitchBalance(_RoutingMetric):
         >>> metric = SwitchBalance(num_experts=2)
         >>> metric.update(torch.tensor([[0], [0]]), torch.tensor([[0.75, 0.25], [1.0, 0.0]]))
         >>> metric.compute()
-        tensor(1.7500, dtype=torch.float64)
+        tensor(1.7500)
     """
 
     higher_is_better = False
+    undefined = "nothing was routed"
+    invalid = _NEITHER
+    load: Tensor
+    probability: Tensor
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(num_experts, **kwargs)
@@ -486,104 +311,12 @@ class SwitchBalance(_RoutingMetric):
 
     def update(self, expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> None:
         """Count the selections and add the probabilities of one batch."""
-        self.count_load(expert_ids, mask)
-        self.probability += _total(self.scores(probabilities), mask)
+        self.require_width("probabilities", probabilities)
+        load, probability, num_invalid = routing.switch_balance_update(expert_ids, probabilities, mask)
+        self.load += load
+        self.probability += probability
+        self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """E · sum f_e P_e."""
-        return routing.switch_balance(self.load, self.probability)
-
-
-class RouterSaturation(IntensiveMetric):
-    """Router saturation: the share of a token's experts that a reference checkpoint selects for it, too.
-
-    ``update(expert_ids, reference_ids, mask=None)`` takes the experts that a model and a reference selected for the
-    same tokens, ``[T, k]`` integers, where -1 is an unused slot, and ``[T]`` booleans that are false on padding;
-    ``compute`` returns a fraction in [0, 1], NaN with no token.
-
-    Args:
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: on update, if the two differ in the number of tokens.
-
-    Source:
-        Muennighoff et al., "OLMoE", arXiv 2409.02060.
-
-    Example:
-        >>> from intensive_callbacks.metrics import RouterSaturation
-        >>> metric = RouterSaturation()
-        >>> metric.update(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 0], [2, 5]]))
-        >>> metric.compute()
-        tensor(0.7500, dtype=torch.float64)
-    """
-
-    higher_is_better = None
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-    same: Tensor
-    num_tokens: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_sum("same")
-        self.add_sum("num_tokens", dtype=torch.int64)
-
-    def update(self, expert_ids: Tensor, reference_ids: Tensor, mask: Tensor | None = None) -> None:
-        """Add the agreement of one batch."""
-        each = routing.router_saturation(expert_ids.unsqueeze(-2), reference_ids.unsqueeze(-2))
-        self.same += _total(each, mask)
-        self.num_tokens += _num_tokens(expert_ids, mask)
-
-    def compute(self) -> Tensor:
-        """The mean over all tokens."""
-        return self.same / self.num_tokens
-
-
-class ExpertCoactivation(IntensiveMetric):
-    """Co-activation: of the tokens of expert i, the share that expert j received as well, N_ij / N_i.
-
-    ``update(expert_ids, mask=None)`` takes distinct integers per token in [-1, E), ``[T, k]``, where -1 is an unused
-    slot, and ``[T]`` booleans that are false on padding; ``compute`` returns ``[E, E]`` fractions, NaN in the row of an
-    expert that received nothing.
-
-    Args:
-        num_experts: E.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_experts`` is below 1.
-
-    Source:
-        Muennighoff et al., "OLMoE", arXiv 2409.02060, over all pairs of a token's experts.
-
-    Example:
-        >>> from intensive_callbacks.metrics import ExpertCoactivation
-        >>> metric = ExpertCoactivation(num_experts=2)
-        >>> metric.update(torch.tensor([[0, 1], [0, -1]]))
-        >>> metric.compute()
-        tensor([[1.0000, 0.5000],
-                [1.0000, 1.0000]], dtype=torch.float64)
-    """
-
-    higher_is_better = None
-    pairs: Tensor
-
-    def __init__(self, num_experts: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if num_experts < 1:
-            raise ValueError(f"num_experts must be at least 1, got {num_experts}")
-        self.num_experts = num_experts
-        self.add_sum("pairs", (num_experts, num_experts))
-
-    def update(self, expert_ids: Tensor, mask: Tensor | None = None) -> None:
-        """Count the pairs of one batch."""
-        # Column 0 takes the unused slots.
-        shape = (expert_ids.shape[0], self.num_experts + 1)
-        selected = torch.zeros(shape, dtype=self.pairs.dtype, device=expert_ids.device)
-        selected = selected.scatter(1, expert_ids + 1, 1.0)[:, 1:]
-        self.pairs += selected.T @ (selected if mask is None else selected * mask[:, None])
-
-    def compute(self) -> Tensor:
-        """N_ij / N_i."""
-        return routing.expert_coactivation(self.pairs)
+        return self.unless_invalid(routing.switch_balance_compute(self.load, self.probability))

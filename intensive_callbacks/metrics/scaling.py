@@ -1,6 +1,4 @@
-"""Balance of parameters and data, as a metric: :mod:`intensive_callbacks.functional.scaling` has the mathematics."""
-
-from __future__ import annotations
+"""Balance of parameters and data, as a metric: ``functional/scaling.py`` has the mathematics."""
 
 from typing import Any
 
@@ -40,7 +38,7 @@ class ChinchillaOptimalityIndex(IntensiveMetric):
         >>> coi = ChinchillaOptimalityIndex(num_params=175_000_000_000)  # GPT-3
         >>> coi.update(300_000_000_000)
         >>> coi.compute(), coi.excess_loss()
-        (tensor(11.6667, dtype=torch.float64), tensor(0.0162, dtype=torch.float64))
+        (tensor(11.6667), tensor(0.0162, dtype=torch.float64))
     """
 
     higher_is_better = None

@@ -1,6 +1,4 @@
-"""Free energy, order and heat, as metrics: :mod:`intensive_callbacks.functional.thermodynamics` has the mathematics."""
-
-from __future__ import annotations
+"""Free energy, order and heat, as metrics: ``functional/thermodynamics.py`` has the mathematics."""
 
 from typing import Any
 
@@ -40,7 +38,7 @@ class FreeEnergy(IntensiveMetric):
         >>> logits = torch.zeros(5, 8)
         >>> energy.update(-logits)
         >>> energy.compute()  # -ln 8
-        tensor(-2.0794, dtype=torch.float64)
+        tensor(-2.0794)
     """
 
     higher_is_better = None
@@ -89,7 +87,7 @@ class OrderParameter(AccuracyMetric):
         >>> order = OrderParameter(random_baseline=0.25)
         >>> order.update(0.85)
         >>> order.compute()
-        tensor(0.6000, dtype=torch.float64)
+        tensor(0.6000)
     """
 
     plot_upper_bound = 1.0
@@ -126,7 +124,7 @@ class LandauerRatio(IntensiveMetric):
         >>> ratio = LandauerRatio()
         >>> ratio.update(joules=9.187e-11, bits_erased=32e9)
         >>> ratio.compute()
-        tensor(1.0000, dtype=torch.float64)
+        tensor(1.0000)
     """
 
     higher_is_better = False

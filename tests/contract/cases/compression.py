@@ -1,15 +1,12 @@
 import math
-from functools import partial
 
 import torch
 
 from contract.case import Case
-from contract.cases.efficiency import ACCURACY
-from intensive_callbacks import EffectiveCompressionRatio, SparsityAdjustedAccuracy
+from intensive_callbacks import EffectiveCompressionRatio
 from intensive_callbacks.functional import (
     effective_compression_ratio,
     predictive_information,
-    sparsity_adjusted_accuracy,
     usable_information,
 )
 
@@ -44,13 +41,5 @@ CASES = [
         empty={"inputs": None, "outputs": LOGITS[:0], "labels": LABELS[:0]},
         undefined=[[{"inputs": None, "outputs": LOGITS, "labels": torch.tensor([-100, -100])}]],
         bounds=(-math.inf, 0.05),
-    ),
-    # 85 % with 5 % active: 0.85 times 0.95
-    Case(
-        build=lambda: SparsityAdjustedAccuracy(total_params=100e9, active_params=5e9),
-        function=partial(sparsity_adjusted_accuracy, total_params=100e9, active_params=5e9),
-        expected=0.8075,
-        bounds=(0, 0.95),
-        **ACCURACY,
     ),
 ]

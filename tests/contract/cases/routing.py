@@ -8,39 +8,48 @@ from intensive_callbacks import functional, metrics
 
 # Four experts, two slots per token. Loads 3, 2, 1, 1; one selection of eight dropped.
 IDS = torch.tensor([[0, 1], [0, 1], [0, 2], [3, -1]])
-LOAD = torch.tensor([3, 2, 1, 1])
 NOTHING = torch.full((2, 2), -1)
+NO_EXPERT = torch.tensor([[0, 7]])
 COUNTS = {
     "updates": [{"expert_ids": IDS[:1]}, {"expert_ids": IDS[1:]}],
     "whole": {"expert_ids": IDS},
+    "arguments": {"expert_ids": IDS},
     "empty": {"expert_ids": IDS[:0]},
 }
-LOADS = {**COUNTS, "arguments": {"load": LOAD}, "undefined": [[{"expert_ids": NOTHING}]]}
+LOADS = {**COUNTS, "undefined": [[{"expert_ids": NOTHING}], [{"expert_ids": IDS}, {"expert_ids": NO_EXPERT}]]}
 LOAD_ENTROPY = -sum(c / 7 * math.log(c / 7) for c in (3, 2, 1, 1))
 
 # One token is certain, one halves, two are undecided: sum of H is 0 + ln 2 + 2 ln 4 = 5 ln 2.
 P = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25] * 4, [0.25] * 4])
-ENTROPY, N = torch.tensor(5 * math.log(2), dtype=torch.float64), torch.tensor(4)
-MASS = torch.tensor([2.0, 1.0, 0.5, 0.5])
+# Logits, rows that sum to 2, negative ones, a NaN.
+IMPROBABLE = [3 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), 2 * P, 2 * P - 0.25, P * math.nan]
 SCORES = {
     "updates": [{"probabilities": P[:1]}, {"probabilities": P[1:]}],
     "whole": {"probabilities": P},
+    "arguments": {"probabilities": P},
     "empty": {"probabilities": P[:0]},
+    "undefined": [[{"probabilities": P}, {"probabilities": rows}] for rows in IMPROBABLE],
 }
 BOTH = {
     "updates": [{"expert_ids": IDS[:1], "probabilities": P[:1]}, {"expert_ids": IDS[1:], "probabilities": P[1:]}],
     "whole": {"expert_ids": IDS, "probabilities": P},
+    "arguments": {"expert_ids": IDS, "probabilities": P},
     "empty": {"expert_ids": IDS[:0], "probabilities": P[:0]},
+    "undefined": [
+        *[[{"expert_ids": IDS, "probabilities": rows}] for rows in IMPROBABLE],
+        [{"expert_ids": NO_EXPERT, "probabilities": P[:1]}],
+        [{"expert_ids": IDS, "probabilities": P}, {"expert_ids": NO_EXPERT, "probabilities": P[:1]}],
+    ],
 }
 # logsumexp of [ln 1, ln 1, ln 1, ln 1] is ln 4, of four times ln 2 it is ln 8.
 LOGITS = torch.tensor([[0.0] * 4, [math.log(2)] * 4])
-PAIRS = torch.tensor([[3.0, 2, 1, 0], [2, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]])
+FIVE = torch.tensor([[0, 1], [2, 3], [0, -1]])
 
 CASES = [
     # the greatest over the mean: 3 / (7/4) - 1
     Case(
         build=lambda: metrics.MaxViolation(num_experts=4),
-        function=functional.max_violation,
+        function=partial(functional.max_violation, num_experts=4),
         expected=5 / 7,
         bounds=(0, 3),
         **LOADS,
@@ -48,38 +57,36 @@ CASES = [
     # shares times E: 12/7, 8/7, 4/7, 4/7; deviations from 1: 5, 1, -3, -3 sevenths
     Case(
         build=lambda: metrics.LoadVariation(num_experts=4),
-        function=functional.load_variation,
+        function=partial(functional.load_variation, num_experts=4),
         expected=(25 + 1 + 9 + 9) / 49 / 4,
         bounds=(0, 3),
         **LOADS,
     ),
     Case(
         build=lambda: metrics.DeadExperts(num_experts=5),
-        function=lambda load: functional.dead_experts(torch.cat([load, load.new_zeros(1)])),
+        function=partial(functional.dead_experts, num_experts=5),
         expected=1 / 5,
         bounds=(0, 0.8),
         **LOADS,
     ),
     Case(
         build=lambda: metrics.EffectiveExperts(num_experts=4),
-        function=functional.effective_experts,
+        function=partial(functional.effective_experts, num_experts=4),
         expected=math.exp(LOAD_ENTROPY),
         bounds=(1, 4),
         **LOADS,
     ),
     Case(
         build=lambda: metrics.DropRate(num_experts=4),
-        function=functional.drop_rate,
+        function=partial(functional.drop_rate, num_experts=4),
         expected=1 / 8,
         bounds=(0, 1),
-        arguments={"num_dropped": torch.tensor(1), "load": LOAD},
         **COUNTS,
     ),
     # entropies over ln 4: (0 + 1/2 + 1 + 1) / 4
     Case(
         build=lambda: metrics.ConditionalRoutingEntropy(num_experts=4),
-        function=partial(functional.conditional_routing_entropy, num_experts=4),
-        arguments={"entropy": ENTROPY, "num_probabilities": N},
+        function=functional.conditional_routing_entropy,
         expected=5 / 8,
         bounds=(0, 1),
         **SCORES,
@@ -88,7 +95,6 @@ CASES = [
     Case(
         build=lambda: metrics.ExpertSpecialization(num_experts=4),
         function=functional.expert_specialization,
-        arguments={"probability": MASS, "entropy": ENTROPY, "num_probabilities": N},
         expected=0.5,
         bounds=(0, 2),
         **SCORES,
@@ -96,7 +102,6 @@ CASES = [
     Case(
         build=lambda: metrics.RouterMargin(num_experts=4),
         function=functional.router_margin,
-        arguments={"margin": torch.tensor(1.0), "num_probabilities": N},
         expected=1 / 4,
         bounds=(0, 1),
         **SCORES,
@@ -106,7 +111,7 @@ CASES = [
         function=functional.router_z,
         updates=[{"logits": LOGITS[:1]}, {"logits": LOGITS[1:]}],
         whole={"logits": LOGITS},
-        arguments={"z": torch.tensor(math.log(4) ** 2 + math.log(8) ** 2), "num_logits": torch.tensor(2)},
+        arguments={"logits": LOGITS},
         expected=(4 + 9) / 2 * math.log(2) ** 2,
         empty={"logits": LOGITS[:0]},
         bounds=(0, math.inf),
@@ -116,7 +121,6 @@ CASES = [
     Case(
         build=lambda: metrics.RoutingConfidence(num_experts=4),
         function=functional.routing_confidence,
-        arguments={"confidence": torch.tensor(2.75), "num_selected": N},
         expected=2.75 / 4,
         bounds=(0, 1),
         **BOTH,
@@ -125,11 +129,9 @@ CASES = [
     Case(
         build=lambda: metrics.SwitchBalance(num_experts=4),
         function=functional.switch_balance,
-        arguments={"load": LOAD, "probability": MASS},
         expected=4 * (3 / 14 + 2 / 28 + 2 / 56),
         bounds=(0, 4),
-        undefined=[[{"expert_ids": NOTHING, "probabilities": P[:2]}]],
-        **BOTH,
+        **{**BOTH, "undefined": [*BOTH["undefined"], [{"expert_ids": NOTHING, "probabilities": P[:2]}]]},
     ),
     # 2/2, 1/2, 1/2, 1/2
     Case(
@@ -147,11 +149,33 @@ CASES = [
     ),
     Case(
         build=lambda: metrics.ExpertCoactivation(num_experts=4),
-        function=functional.expert_coactivation,
-        arguments={"pairs": PAIRS},
+        function=partial(functional.expert_coactivation, num_experts=4),
         expected=[[1, 2 / 3, 1 / 3, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]],
         bounds=(0, 1),
         undefined=[[{"expert_ids": NOTHING}]],
         **COUNTS,
+    ),
+    # loads 2, 1, 1, 1 of 5: -(0.4 ln 0.4 + 0.6 ln 0.2) / ln 4
+    Case(
+        build=lambda: metrics.ConfigurationEntropyScore(num_experts=4),
+        function=partial(functional.configuration_entropy_score, num_experts=4),
+        updates=[{"expert_ids": FIVE[:1]}, {"expert_ids": FIVE[1:]}],
+        whole={"expert_ids": FIVE},
+        arguments={"expert_ids": FIVE},
+        expected=-(0.4 * math.log(0.4) + 0.6 * math.log(0.2)) / math.log(4),
+        empty={"expert_ids": FIVE[:0]},
+        undefined=[[{"expert_ids": torch.full((3, 2), -1)}]],
+        bounds=(0, 1),
+    ),  # loads 2, 1, 1, 1 of 5: -(0.4 ln 0.4 + 0.6 ln 0.2) / ln 4
+    Case(
+        build=lambda: metrics.LoadEntropy(num_experts=4),
+        function=partial(functional.configuration_entropy_score, num_experts=4),
+        updates=[{"expert_ids": FIVE[:1]}, {"expert_ids": FIVE[1:]}],
+        whole={"expert_ids": FIVE},
+        arguments={"expert_ids": FIVE},
+        expected=-(0.4 * math.log(0.4) + 0.6 * math.log(0.2)) / math.log(4),
+        empty={"expert_ids": FIVE[:0]},
+        undefined=[[{"expert_ids": torch.full((3, 2), -1)}]],
+        bounds=(0, 1),
     ),
 ]

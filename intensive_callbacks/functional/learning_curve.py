@@ -1,4 +1,4 @@
-"""What more training data brings."""
+"""The power law of a learning curve."""
 
 from __future__ import annotations
 
@@ -7,66 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.efficiency import data_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-__all__ = ["PowerLaw", "generalization_efficiency", "learning_curve"]
-
-
-def generalization_efficiency(num_examples: Tensor, accuracy: Tensor) -> Tensor:
-    """Generalization efficiency (GE): what the second half of the training examples brought, per example.
-
-    .. math:: GE = 100 (a_N - a_{N/2}) / (N / 2)
-
-    N is the largest size. Where no size is exactly N/2, its accuracy is interpolated, linearly in the logarithm of the
-    size; accuracies at the same size are averaged. It falls as 1/N or faster on every learning curve, so compare models
-    at the same N; :func:`learning_curve` has the exponent, which can be compared between sizes.
-
-    Args:
-        num_examples: ``[P]`` training examples, each seen once; pairs that are not finite or not above 0 are left out.
-        accuracy: ``[P]`` fractions in [0, 1] reached with them.
-
-    Returns:
-        Percent points per example, a scalar; NaN where no size is at most half of the largest.
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Source:
-        "Intensive Intelligence: Measurement Frameworks", metric 10.
-
-    Example:
-        >>> generalization_efficiency(torch.tensor([500_000, 1_000_000]), torch.tensor([0.70, 0.85]))
-        tensor(3.0000e-05, dtype=torch.float64)
-    """
-    sizes, accuracies = _pairs(num_examples, accuracy)
-    if sizes.numel() == 0:
-        return as_float64(torch.nan)
-    usable = sizes.isfinite() & accuracies.isfinite() & (sizes > 0)
-
-    def at(size: Tensor) -> Tensor:
-        here = usable & (sizes == size)
-        return torch.where(here, accuracies, 0.0).sum() / here.sum()
-
-    largest = torch.where(usable, sizes, -torch.inf).amax()
-    half = largest / 2
-    below = torch.where(usable & (sizes <= half), sizes, -torch.inf).amax()
-    above = torch.where(usable & (sizes >= half), sizes, torch.inf).amin()
-    share = torch.where(above > below, (half / below).log() / (above / below).log(), 0.0)
-    return 100.0 * (at(largest) - torch.lerp(at(below), at(above), share)) / half
-
-
-def _pairs(num_examples: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:
-    if num_examples.shape != accuracy.shape:
-        raise ValueError(
-            "num_examples and accuracy must be pairs, of the same shape, "
-            f"got {tuple(num_examples.shape)} and {tuple(accuracy.shape)}"
-        )
-    return as_float64(num_examples), as_float64(accuracy)
+__all__ = ["PowerLaw", "learning_curve"]
 
 
 class PowerLaw(NamedTuple):
@@ -110,7 +58,7 @@ def learning_curve(
         >>> round(law.exponent, 3), round(law.floor, 3)
         (0.35, 0.05)
     """
-    sizes, accuracies = _pairs(num_examples, accuracy)
+    sizes, accuracies = data_pairs(num_examples, accuracy)
     usable = sizes.isfinite() & accuracies.isfinite() & (sizes > 0)
     sizes, error = sizes[usable].cpu(), 1.0 - accuracies[usable].cpu()
     if len(set(sizes.tolist())) < 4 or sizes.amax() < 10 * sizes.amin():

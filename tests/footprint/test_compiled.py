@@ -306,7 +306,7 @@ def test_a_part_that_cannot_be_run_aside_runs_all_the_same_and_says_so():
     model = Mixed(as_forward(Once(WIDTH, WIDTH), Backend()))
     counter = TrainingFlopCounter(model)
     step(model, counter)
-    with pytest.raises(ValueError, match=r"could not be run aside: OverflowError.*only in a graph"):
+    with pytest.raises(ValueError, match=r"could not be run uncompiled: OverflowError.*only in a graph"):
         counter.result()
 
 
@@ -341,7 +341,7 @@ def test_what_can_neither_be_watched_nor_run_aside_is_refused():
         """What a sharded module is called."""
 
     TrainingFlopCounter(Mixed(FSDPModule(WIDTH, WIDTH)))
-    with pytest.raises(ValueError, match="a sharded one cannot be run aside"):
+    with pytest.raises(ValueError, match="a sharded one cannot be run uncompiled"):
         TrainingFlopCounter(Mixed(in_place(FSDPModule(WIDTH, WIDTH), "eager")))
 
 

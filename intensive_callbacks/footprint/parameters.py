@@ -85,16 +85,15 @@ def parameter_fingerprint(model: nn.Module) -> tuple[int, int]:
     parameters: list[Tensor | None] = []
     modules: list[nn.Module | None] = [model]
     walked: set[nn.Module] = set()
-    for module in modules:  # grows meanwhile; named_parameters() takes seven times as long
+    for module in modules:  # which grows meanwhile
         if module is None:
             continue
-        table = vars(module)
-        if children := table["_modules"]:
+        if children := module._modules:  # noqa: SLF001 - named_parameters() is seven times slower
             if module in walked:  # a module may hold its parent
                 continue
             walked.add(module)
             modules.extend(children.values())
-        if own := table["_parameters"]:
+        if own := module._parameters:  # noqa: SLF001 - named_parameters() is seven times slower
             parameters.extend(own.values())
     present = [parameter for parameter in parameters if parameter is not None]
     try:
@@ -219,8 +218,7 @@ def _embeddings(model: nn.Module, boundary: Boundary) -> tuple[set[int], set[int
     """
 
     def ask(module: nn.Module, method: str) -> nn.Module | None:
-        # Looked up on the class: a property of the module's would run code that may raise.
-        if not callable(getattr(type(module), method, None)):
+        if not _has_method(module, method):
             return None
         answer = boundary.call(f"{method}() of {type(module).__name__}", _answer, module, method)
         return answer if isinstance(answer, nn.Module) else None
@@ -236,6 +234,11 @@ def _embeddings(model: nn.Module, boundary: Boundary) -> tuple[set[int], set[int
     return _parameters_of(*tables), _parameters_of(*heads)
 
 
+def _has_method(module: nn.Module, method: str) -> bool:
+    # Looked up on the class: a property of the module would run code that may raise.
+    return callable(getattr(type(module), method, None))
+
+
 def _answer(module: nn.Module, method: str) -> Any:
     try:
         return getattr(module, method)()
@@ -249,6 +252,6 @@ def _parameters_of(*modules: nn.Module | None) -> set[int]:
 
 def _packed(model: nn.Module) -> list[Tensor]:
     """Weights and biases that torch.ao's quantized layers keep packed, which are no parameters."""
-    holders: list[Any] = [module for module in model.modules() if hasattr(type(module), "_weight_bias")]
-    leaves = [holder for holder in holders if not any(hasattr(type(m), "_weight_bias") for m in holder.children())]
+    holders: list[Any] = [module for module in model.modules() if _has_method(module, "_weight_bias")]
+    leaves = [holder for holder in holders if not any(_has_method(m, "_weight_bias") for m in holder.children())]
     return [tensor for leaf in leaves for tensor in leaf._weight_bias() if tensor is not None]  # noqa: SLF001 - no other way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -99,10 +100,10 @@ def test_a_forward_that_broke_off_is_no_count_and_is_tried_once_more():
     assert _len_torch_dispatch_stack() == 0
 
 
-def test_what_was_forgotten_is_known_still():
+def test_after_a_reset_the_cost_of_a_shape_is_known():
     training = Training()
     training.over((2, 3), (2, 3))
-    training.cost.forget()
+    training.cost.reset()
     assert training.cost.sums == {"flops": 0, "positions": 0}
     assert training.over((2, 3)) == {"flops": flops(2, 3), "positions": 6}
     assert training.model.num_counted == 1
@@ -111,7 +112,8 @@ def test_what_was_forgotten_is_known_still():
 def test_nothing_counted_is_an_error_and_in_neither_sum():
     training = Training(nn.ReLU())
     assert training.over((2, 3), (2, 3), (2, 3)) == {"flops": 0, "positions": 0}
-    assert "no FLOPs were counted" in str(training.cost.error)
+    assert "no FLOPs were counted" in str(training.cost.take_error())
+    assert training.cost.error is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -122,3 +124,33 @@ def test_several_processes_run_only_the_first_batch_aside(monkeypatch):
     monkeypatch.setattr("intensive_callbacks.footprint.cost._num_processes", lambda: 2)
     assert Training(compiled).over((2, 3), (2, 4), (2, 3)) == {"flops": 2 * flops(2, 3), "positions": 12}
     assert Training().over((2, 3), (2, 4)) == {"flops": flops(2, 3) + flops(2, 4), "positions": 14}
+
+
+def test_a_lazy_model_is_counted_while_its_first_forward_creates_it():
+    training = Training(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))
+    assert training.over((2, 5), (2, 5)) == {"flops": 2 * 2 * 10 * (WIDTH * 3 + 3 * 2), "positions": 20}
+    assert training.model[0].in_features == WIDTH
+
+
+def test_a_lazy_compiled_part_is_counted_once_it_exists():
+    """Running it once more, before it exists, would spoil it."""
+    model = nn.Sequential(nn.LazyLinear(3))
+    forward = partial(type(model).forward, model)
+    forward._torchdynamo_orig_callable = type(model).forward
+    model.forward = forward
+    training = Training(model)
+    assert training.over((2, 5)) == {"flops": 0, "positions": 0}
+    assert training.over((2, 5)) == {"flops": 2 * 10 * WIDTH * 3, "positions": 10}
+    assert model[0].in_features == WIDTH
+
+
+def test_a_nested_batch_of_jagged_sequences_is_counted():
+    class Jagged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project = nn.Linear(WIDTH, 3, bias=False)
+
+        def forward(self, x):
+            return self.project(torch.nested.nested_tensor([x[0, :1], x[0]], layout=torch.jagged)).values()
+
+    assert Training(Jagged()).over((1, 5)) == {"flops": 2 * (1 + 5) * WIDTH * 3, "positions": 5}

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_SHAPES = 16
 MAX_ATTEMPTS = 2
+NO_FORMULA = (
+    "it may multiply, has no formula and is left out of P2F; give it one with "
+    "torch.utils.flop_counter.register_flop_formula"
+)
 
 
 class TrainingCost:
@@ -33,11 +37,11 @@ class TrainingCost:
         model: the model that trains.
         paused: as :class:`TrainingFlopCounter` takes it.
         returned: the same.
-        boundary: where a failure is reported, which ends the counting; by default one of its own, which warns.
+        boundary: where it is reported that something cannot be counted, and a failure, which ends the counting; by
+            default one of its own, which warns.
 
     Attributes:
         sums: ``flops`` and ``positions``.
-        error: why something could not be counted, if counting goes on without it.
     """
 
     def __init__(
@@ -53,8 +57,6 @@ class TrainingCost:
         self._attempts: Counter[Hashable] = Counter()
         self._counter: TrainingFlopCounter | None = None
         self._batch: tuple[Hashable, int] = ((), 0)
-        self._refused = False
-        self.error: Exception | None = None
         self.sums = {"flops": 0, "positions": 0}
 
     def begin(self, shape: Hashable, positions: int) -> None:
@@ -69,16 +71,9 @@ class TrainingCost:
         """Stop counting; an interrupted forward pass has no cost."""
         self._guarded(self._stop)
 
-    def take_error(self) -> Exception | None:
-        """Why something could not be counted since the last call."""
-        error, self.error = self.error, None
-        return error
-
-    def reset(self) -> None:
+    def restart(self) -> None:
         """Reset the sums; the cost of each shape stays known."""
         self.sums = {"flops": 0, "positions": 0}
-
-    forget = reset  # until its callers say reset
 
     def _guarded(self, function: Callable[..., None], *args: Any) -> None:
         if COUNTING in self._boundary.failed:
@@ -94,16 +89,10 @@ class TrainingCost:
 
     def _is_worth_a_try(self, shape: Hashable) -> bool:
         known = shape in self._attempts
-        return not self._refused and (
-            self._attempts[shape] < MAX_ATTEMPTS if known else len(self._attempts) < MAX_SHAPES
-        )
+        return self._attempts[shape] < MAX_ATTEMPTS if known else len(self._attempts) < MAX_SHAPES
 
     def _start(self, shape: Hashable, positions: int) -> None:
-        try:
-            counter = TrainingFlopCounter(self._model, self._paused, self._returned, self._boundary)
-        except ValueError as error:
-            self._refused, self.error = True, error
-            return
+        counter = TrainingFlopCounter(self._model, self._paused, self._returned, self._boundary)
         # A compiled part that runs once more may communicate, and all processes have only the first batch in common.
         # A lazy one would lose what its first forward pass creates.
         if counter.parts and (is_lazy(self._model) or (self._attempts and _num_processes() > 1)):
@@ -122,14 +111,13 @@ class TrainingCost:
             return
         try:
             count = counter.result()
-        except ValueError as error:  # this runs in the middle of a training step; it is reported when values are logged
-            self.error = error
+        except ValueError as error:
+            self._boundary.fail(f"{COUNTING} of a batch", error)
             return
         self._flops[shape] = count.total
         self._add(shape, positions)
-        if count.uncounted:
-            missed = ", ".join(count.uncounted)
-            self.error = ValueError(f"{missed} may multiply, have no formula that works and are left out of P2F")
+        for name in count.uncounted:
+            self._boundary.fail(f"{COUNTING} of {name}", ValueError(NO_FORMULA))
 
     def _stop(self) -> None:
         if self._counter is not None:

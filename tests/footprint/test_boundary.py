@@ -1,4 +1,4 @@
-"""Nothing that fails inside of the footprint ends a training that is measured, changes it, or leaves something behind."""
+"""No failure inside the footprint ends or changes the training that is measured, or leaves something behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from intensive_callbacks.footprint.parameters import count_parameters, parameter
 from intensive_callbacks.footprint.speed import Pace
 
 WIDTH = 4
-MODULES = [importlib.import_module(f"{footprint.__name__}.{each.name}") for each in pkgutil.iter_modules(footprint.__path__)]
+MODULES = [
+    importlib.import_module(f"{footprint.__name__}.{each.name}") for each in pkgutil.iter_modules(footprint.__path__)
+]
 
 
 def functions():
@@ -138,9 +140,8 @@ def test_a_forward_survives_a_broken_counter(name, monkeypatch):
     expected = model(x)
     counter = FlopCounter(model)
     monkeypatch.setattr(counter.mode, name, breaks)
-    with pytest.warns(RuntimeWarning, match="counting the FLOPs failed and is switched off: LookupError: on purpose"):
-        with counter:
-            assert torch.equal(model(x), expected)
+    with pytest.warns(RuntimeWarning, match="counting the FLOPs failed and is switched off: LookupError"), counter:
+        assert torch.equal(model(x), expected)
     assert nothing_is_left()
     with pytest.raises(ValueError, match="counting the FLOPs failed: on purpose"):
         counter.result()
@@ -162,7 +163,10 @@ def test_a_formula_that_fails_leaves_its_operator_uncounted(monkeypatch):
 
     monkeypatch.setitem(FORMULAS, "aten::mm", breaks)
     model, x = nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH)), torch.randn(2, WIDTH)
-    with pytest.warns(RuntimeWarning, match="counting the FLOPs of aten::mm failed: LookupError"), FlopCounter() as counter:
+    with (
+        pytest.warns(RuntimeWarning, match="counting the FLOPs of aten::mm failed: LookupError"),
+        FlopCounter() as counter,
+    ):
         model(x)
     assert counter.result().uncounted == {"aten::mm": 1}
     assert counter.result().total == 2 * 2 * WIDTH * WIDTH
@@ -180,9 +184,10 @@ def test_under_a_mode_of_the_user_nothing_is_counted_or_left():
     model, x = nn.Linear(WIDTH, WIDTH), torch.randn(2, WIDTH)
     cost = TrainingCost(model, nullcontext, lambda *_: None)
     cost.begin(x.shape, 2)
-    with pytest.warns(RuntimeWarning, match="counting the FLOPs failed and is switched off.*entered after"), Passing():
+    with Passing():
         model(x)
-        cost.end()
+        with pytest.warns(RuntimeWarning, match="counting the FLOPs failed and is switched off.*entered after"):
+            cost.end()
     assert cost.sums == {"flops": 0, "positions": 0}
     cost.begin(x.shape, 2)
     assert nothing_is_left()
@@ -197,10 +202,9 @@ def test_a_gpu_that_is_lost_is_one_warning_and_no_joules(monkeypatch):
     times = iter(range(100))
     pace = Pace(nn.Linear(2, 2), clock=lambda: next(times))
     assert pace.read() == (1, 0.0)
-    with pytest.warns(RuntimeWarning, match="reading the energy failed and is switched off: NVMLError: GPU is lost") as caught:
-        seconds, joules = pace.read()
-        assert (seconds, math.isnan(joules)) == (1, True)
-        assert math.isnan(pace.read()[1])
+    with pytest.warns(RuntimeWarning, match="reading the energy failed and is switched off: NVMLError: GPU") as caught:
+        readings = [pace.read(), pace.read()]
+    assert [(seconds, math.isnan(joules)) for seconds, joules in readings] == [(1, True), (1, True)]
     assert len(caught) == 1
 
 

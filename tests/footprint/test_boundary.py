@@ -208,7 +208,7 @@ def test_a_gpu_that_is_lost_is_one_warning_and_no_joules(monkeypatch):
     assert len(caught) == 1
 
 
-def test_a_meter_around_code_of_the_user_warns_when_its_gpu_is_lost(monkeypatch):
+def test_an_energy_meter_warns_when_its_gpu_is_lost(monkeypatch):
     monkeypatch.setattr(energy, "_handles", lambda _devices: ["a GPU"])
     monkeypatch.setitem(sys.modules, "pynvml", Pynvml(reads=1))
     with pytest.warns(RuntimeWarning, match="reading the energy failed"), energy.EnergyMeter([0]) as meter:

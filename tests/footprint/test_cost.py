@@ -61,7 +61,7 @@ class Training:
         return self.cost.sums
 
 
-def test_the_sums_are_those_of_all_batches_and_each_shape_is_counted_once():
+def test_each_shape_is_counted_once_and_every_batch_summed():
     training = Training()
     shapes = [(3, 5), (3, 9), (3, 5), (2, 9), (3, 9), (3, 5)]  # the fourth is a batch that ran short
     sums = training.over(*shapes)
@@ -76,7 +76,7 @@ def test_the_mean_weighs_positions():
     assert sums["flops"] / sums["positions"] == (10 * (32 + 80) + 30 * (32 + 240)) / 40
 
 
-def test_batches_of_shapes_beyond_the_limit_are_in_neither_sum():
+def test_shapes_beyond_the_limit_are_in_neither_sum():
     training = Training()
     shapes = [(1, length) for length in range(1, MAX_SHAPES + 6)]
     sums = training.over(*shapes, *shapes)
@@ -85,7 +85,7 @@ def test_batches_of_shapes_beyond_the_limit_are_in_neither_sum():
     assert sums["positions"] == 2 * sum(length for _, length in shapes[:MAX_SHAPES])
 
 
-def test_a_forward_that_broke_off_is_no_count_and_is_tried_once_more():
+def test_an_interrupted_forward_is_tried_once_more():
     training = Training()
     training.model.fails = True
     assert training.over((2, 3)) == {"flops": 0, "positions": 0}
@@ -139,7 +139,7 @@ def test_a_model_that_cannot_be_counted_is_one_warning():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_several_processes_run_only_the_first_batch_aside(monkeypatch):
+def test_several_processes_rerun_only_the_first_batch(monkeypatch):
     """What runs aside may communicate, and the processes do not meet a new shape at the same step."""
     compiled = Quadratic()
     compiled.compile(backend="eager")
@@ -148,7 +148,7 @@ def test_several_processes_run_only_the_first_batch_aside(monkeypatch):
     assert Training().over((2, 3), (2, 4)) == {"flops": flops(2, 3) + flops(2, 4), "positions": 14}
 
 
-def test_a_lazy_model_is_counted_while_its_first_forward_creates_it():
+def test_a_lazy_model_is_counted_in_its_first_forward():
     training = Training(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))
     assert training.over((2, 5), (2, 5)) == {"flops": 2 * 2 * 10 * (WIDTH * 3 + 3 * 2), "positions": 20}
     assert training.model[0].in_features == WIDTH

@@ -175,7 +175,7 @@ def test_passive_counting_leaves_training_bit_identical():
     assert counter.result().total == 2 * 6 * (8 * 16 + 16 * 4)
 
 
-def test_stopping_under_a_later_mode_is_refused_and_works_afterwards():
+def test_stop_under_a_later_mode_is_refused_then_works():
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Later(TorchDispatchMode):

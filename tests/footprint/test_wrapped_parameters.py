@@ -49,7 +49,7 @@ def test_torchao_counts_logical_elements_and_packed_bytes(dense):
     assert count_parameters(quantized).num_bytes == count_parameters(dense).num_bytes - saved
 
 
-def test_packed_int8_layers_count_what_they_keep_outside_of_parameters():
+def test_packed_int8_layers_count_their_packed_weights():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4, bias=False), nn.LayerNorm(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao is about to move to torchao

@@ -30,7 +30,7 @@ generate: .venv/installed ## write the generated pages and dashboards
 	$(BIN)/python tests/generated.py
 
 clean: ## remove the environment, caches and builds
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -1,16 +1,18 @@
-"""Counting the FLOPs of a forward pass in training, of which parts may be compiled: these are counted aside."""
+"""Counting the FLOPs of a training forward pass whose parts may be compiled: these run once more, uncompiled."""
 
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map_only
 
-from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, compiled_attribute
+from intensive_callbacks.boundary import Boundary
+from intensive_callbacks.footprint.flop_counter import COUNTING, FlopCount, FlopCounter, compiled_attribute
 from intensive_callbacks.footprint.preserve import uncompiled
 
 if TYPE_CHECKING:
@@ -22,88 +24,109 @@ if TYPE_CHECKING:
 class TrainingFlopCounter:
     """Counts the forward pass that a training runs anyway, and leaves it, compiled or not, bit-identical.
 
-    Eager code is watched by a :class:`FlopCounter`. A compiled part must not run under one, which would change its
-    rounding: when it is called the counter is off, and the part first runs aside, uncompiled, without gradients and
-    without hooks, on copies of its inputs. Of the parts within parts only the outermost are seen to.
+    Eager code is counted by a :class:`FlopCounter`. A compiled part must not run under one, which would change its
+    rounding: while it runs the counter is off. Before that the part runs once uncompiled, without gradients and
+    without hooks, on copies of its inputs. Of nested compiled parts only the outermost are treated so.
 
     Args:
         model: the model that trains.
-        unseen: a context in which what runs is not seen by those who watch the training.
-        returned: told of each compiled part that has run, with its output, ``None`` where it raised.
+        paused: makes a context in which observers of the training ignore what runs.
+        returned: called with each compiled part that has run and its output, ``None`` where it raised.
+        boundary: where failures are reported; by default one of its own, which warns.
+
+    Attributes:
+        parts: the compiled modules, each with the attribute that holds what is compiled.
 
     Raises:
-        ValueError: if something in the model can neither be watched nor run aside.
+        ValueError: if something in the model can neither be counted as it runs nor be run once more.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        unseen: Callable[[], AbstractContextManager[object]] = nullcontext,
+        paused: Callable[[], AbstractContextManager[object]] = nullcontext,
         returned: Callable[[nn.Module, Any], None] = lambda _module, _output: None,
+        boundary: Boundary | None = None,
     ) -> None:
         _require_countable(model)
         self.parts = list(_outermost(model, set()))
-        self._unseen, self._returned = unseen, returned
-        self._counter = FlopCounter()
-        self._replaced: list[tuple[dict[str, Any], str, Any]] = []
-        self._error: Exception | None = None
+        self._paused, self._returned = paused, returned
+        self._boundary = boundary or Boundary()
+        self._counter = FlopCounter(boundary=self._boundary)
+        self._replaced = ExitStack()
 
     def start(self) -> Self:
-        """Begin to count."""
+        """Start counting."""
         for module, name in self.parts:
-            table = vars(module)
-            self._replaced.append((table, name, table.get(name)))
-            table[name] = self._in_place_of(getattr(module, name), module)
+            self._replace(module, name)
         self._counter.start()
         return self
 
+    def _replace(self, module: nn.Module, name: str) -> None:
+        table = vars(module)
+        if name in table:
+            self._replaced.callback(table.__setitem__, name, table[name])
+        else:  # it is the class that is compiled
+            self._replaced.callback(table.pop, name, None)
+        table[name] = self._in_place_of(getattr(module, name), module)
+
     def stop(self) -> None:
-        """Cease to count.
+        """Stop counting.
 
         Raises:
             RuntimeError: if a dispatch mode that was entered later is still on.
         """
         self._counter.stop()
-        for table, name, own in self._replaced:
-            if own is None:  # it is the class that is compiled
-                table.pop(name, None)
-            else:
-                table[name] = own
-        self._replaced = []
+        self._replaced.close()
+
+    def abandon(self) -> bool:
+        """Remove what is in place after a failure, without the parts that may have failed.
+
+        Returns:
+            Whether all of it is gone: a dispatch mode cannot be left below another one. It counts nothing then; call
+            this again later.
+        """
+        self._replaced.close()
+        self._counter.mode.stop_counting()
+        if self._counter.mode in _get_current_dispatch_mode_stack()[:-1]:
+            return False
+        self._counter.installed.close()
+        return True
 
     def result(self) -> FlopCount:
         """What was counted so far.
 
         Raises:
-            ValueError: if nothing was, or a compiled part could not be counted.
+            ValueError: if nothing was, or counting failed, as where a compiled part cannot run uncompiled.
         """
-        if self._error is not None:
-            raise ValueError(f"a compiled part could not be run aside: {self._error!r}") from self._error
         return self._counter.result()
 
     def _in_place_of(self, compiled: Callable[..., Any], module: nn.Module) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            try:
-                # Nothing of ours is there while it compiles or runs: it would be compiled again when it is gone.
-                self.stop()
-            except RuntimeError as error:  # under somebody's own dispatch mode
-                self._error = error
-                return compiled(*args, **kwargs)
+            # Nothing of ours is there while it compiles or runs: it would be compiled again when it is gone.
+            self._boundary.call(COUNTING, self._before, compiled, module, args, kwargs, off=self.abandon)
             output = None
             try:
-                if self._error is None:
-                    self._count_aside(compiled, module, args, kwargs)
                 output = compiled(*args, **kwargs)
             finally:
-                self.start()
-                self._returned(module, output)
+                self._boundary.call(COUNTING, self._after, module, output, off=self.abandon)
             return output
 
         return call
 
-    def _count_aside(self, compiled: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _before(self, compiled: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.stop()
+        if COUNTING not in self._boundary.failed:
+            self._count_uncompiled(compiled, module, args, kwargs)
+
+    def _after(self, module: nn.Module, output: Any) -> None:
+        if COUNTING not in self._boundary.failed:
+            self.start()
+        self._returned(module, output)
+
+    def _count_uncompiled(self, compiled: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> None:
         try:
-            with warnings.catch_warnings(), self._unseen(), uncompiled(module):
+            with warnings.catch_warnings(), self._paused(), uncompiled(module):
                 warnings.simplefilter("ignore")  # the part says it again when it runs
                 for each in module.modules():
                     each._forward_hooks.clear()  # noqa: SLF001 - whoever listens hears each forward once
@@ -111,8 +134,8 @@ class TrainingFlopCounter:
                 args, kwargs = tree_map_only(Tensor, torch.clone, (args, kwargs))
                 with self._counter:
                     compiled(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - it is the user's code, and in the middle of a training step
-            self._error = error
+        except Exception as error:
+            raise ValueError(f"a compiled part could not be run uncompiled: {error!r}") from error
 
 
 def _outermost(module: nn.Module, seen: set[nn.Module]) -> Iterator[tuple[nn.Module, str]]:
@@ -136,13 +159,13 @@ def _require_countable(model: nn.Module) -> None:
     parts = list(_outermost(model, set()))
     inside = [each for part, _ in parts for each in part.modules()]
     if {kind.__name__ for each in inside for kind in type(each).__mro__} & {"FSDPModule", "FullyShardedDataParallel"}:
-        raise ValueError("a compiled model hides them while it trains, and a sharded one cannot be run aside")
+        raise ValueError("a compiled model hides them while it trains, and a sharded one cannot be run uncompiled")
     redirected = torch.distributed.is_available() and torch.distributed.is_initialized()
     step = getattr(model, "training_step", None)
     # Lightning's strategies for several processes call the training step through the module's forward.
     through_forward = redirected and step is not None and model._compiled_call_impl is not None  # noqa: SLF001
     if hasattr(step, "_torchdynamo_orig_callable") or through_forward:
         raise ValueError(
-            "a compiled training step hides them and cannot be run aside; compile the modules in it instead, or count "
-            "with count_flops() before training"
+            "a compiled training step hides them and cannot be run uncompiled; compile the modules in it instead, or "
+            "count with count_flops() before training"
         )

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from intensive_callbacks.boundary import Boundary
 from intensive_callbacks.footprint.compiled import TrainingFlopCounter
+from intensive_callbacks.footprint.flop_counter import COUNTING
+from intensive_callbacks.footprint.preserve import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -17,89 +20,113 @@ if TYPE_CHECKING:
 
 MAX_SHAPES = 16
 MAX_ATTEMPTS = 2
+NO_FORMULA = (
+    "it may multiply, has no formula and is left out of P2F; give it one with "
+    "torch.utils.flop_counter.register_flop_formula"
+)
 
 
 class TrainingCost:
     """FLOPs of the forward passes of a training and the positions they were for.
 
     The first batch of each shape is counted as it runs, each further one by its shape. What cannot be counted is in
-    neither sum, so their ratio is the mean over the batches that were. A step that broke off before its backward pass
-    is no count; its shape is tried once more.
+    neither sum, so their ratio is the mean over the batches that were. A forward pass that was interrupted is not
+    counted; its shape is tried once more.
 
     Args:
         model: the model that trains.
-        unseen: as :class:`TrainingFlopCounter` takes it.
+        paused: as :class:`TrainingFlopCounter` takes it.
         returned: the same.
+        boundary: where it is reported that something cannot be counted, and a failure, which ends the counting; by
+            default one of its own, which warns.
 
     Attributes:
         sums: ``flops`` and ``positions``.
-        error: why something could not be counted.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        unseen: Callable[[], AbstractContextManager[object]],
+        paused: Callable[[], AbstractContextManager[object]],
         returned: Callable[[nn.Module, Any], None],
+        boundary: Boundary | None = None,
     ) -> None:
-        self._model, self._unseen, self._returned = model, unseen, returned
+        self._model, self._paused, self._returned = model, paused, returned
+        self._boundary = boundary or Boundary()
         self._flops: dict[Hashable, int] = {}
         self._attempts: Counter[Hashable] = Counter()
         self._counter: TrainingFlopCounter | None = None
         self._batch: tuple[Hashable, int] = ((), 0)
-        self._refused = False
-        self.error: Exception | None = None
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin the sums anew; what a shape costs is known still."""
         self.sums = {"flops": 0, "positions": 0}
 
     def begin(self, shape: Hashable, positions: int) -> None:
-        """The forward pass of a batch comes."""
-        self.cancel()
-        if shape in self._flops:
-            self._add(shape, positions)
-        elif positions and self._is_worth_a_try(shape):
-            try:
-                counter = TrainingFlopCounter(self._model, self._unseen, self._returned)
-            except ValueError as error:
-                self._refused, self.error = True, error
-                return
-            # What runs aside may communicate, and the first batch is the only one that all processes have.
-            if self._attempts and counter.parts and _num_processes() > 1:
-                return
-            self._attempts[shape] += 1
-            self._batch = shape, positions
-            self._counter = counter.start()
-
-    def _is_worth_a_try(self, shape: Hashable) -> bool:
-        known = shape in self._attempts
-        return not self._refused and (
-            self._attempts[shape] < MAX_ATTEMPTS if known else len(self._attempts) < MAX_SHAPES
-        )
+        """Record a batch before its forward pass."""
+        self._guarded(self._begin, shape, positions)
 
     def end(self) -> None:
         """The forward pass is over; what follows is not counted."""
+        self._guarded(self._end)
+
+    def cancel(self) -> None:
+        """Stop counting; an interrupted forward pass has no cost."""
+        self._guarded(self._stop)
+
+    def restart(self) -> None:
+        """Reset the sums; the cost of each shape stays known."""
+        self.sums = {"flops": 0, "positions": 0}
+
+    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
+        if COUNTING in self._boundary.failed:
+            function, args = self._remove, ()
+        self._boundary.call(COUNTING, function, *args, off=self._remove)
+
+    def _begin(self, shape: Hashable, positions: int) -> None:
+        self._stop()
+        if shape in self._flops:
+            self._add(shape, positions)
+        elif positions and self._is_worth_a_try(shape):
+            self._start(shape, positions)
+
+    def _is_worth_a_try(self, shape: Hashable) -> bool:
+        known = shape in self._attempts
+        return self._attempts[shape] < MAX_ATTEMPTS if known else len(self._attempts) < MAX_SHAPES
+
+    def _start(self, shape: Hashable, positions: int) -> None:
+        counter = TrainingFlopCounter(self._model, self._paused, self._returned, self._boundary)
+        # A compiled part that runs once more may communicate, and all processes have only the first batch in common.
+        # A lazy one would lose what its first forward pass creates.
+        if counter.parts and (is_lazy(self._model) or (self._attempts and _num_processes() > 1)):
+            return
+        self._attempts[shape] += 1
+        self._batch = shape, positions
+        self._counter = counter
+        counter.start()
+
+    def _end(self) -> None:
         if self._counter is None:
             return
         counter, (shape, positions) = self._counter, self._batch
-        self.cancel()
+        self._stop()
+        if COUNTING in self._boundary.failed:
+            return
         try:
             count = counter.result()
-        except ValueError as error:  # this runs in the middle of a training step; it is told when values are logged
-            self.error = error
+        except ValueError as error:
+            self._boundary.fail(f"{COUNTING} of a batch", error)
             return
         self._flops[shape] = count.total
         self._add(shape, positions)
-        if count.uncounted:
-            missed = ", ".join(count.uncounted)
-            self.error = ValueError(f"{missed} multiply, have no formula and are left out of P2F")
+        for name in count.uncounted:
+            self._boundary.fail(f"{COUNTING} of {name}", ValueError(NO_FORMULA))
 
-    def cancel(self) -> None:
-        """Cease to count; what broke off has no cost."""
+    def _stop(self) -> None:
         if self._counter is not None:
             self._counter.stop()
+            self._counter = None
+
+    def _remove(self) -> None:
+        """After a failure: leave nothing in place, at once or as soon as that is possible."""
+        if self._counter is not None and self._counter.abandon():
             self._counter = None
 
     def _add(self, shape: Hashable, positions: int) -> None:

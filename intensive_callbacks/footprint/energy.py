@@ -1,4 +1,4 @@
-"""Joules, as the GPU's own counter reads them; absent where there is no such counter."""
+"""Joules by the GPU's own counter; absent where there is none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+from intensive_callbacks.boundary import Boundary
+
 __all__ = ["EnergyMeter"]
+
+READING = "reading the energy"  # how a warning calls this part
 
 
 class EnergyMeter:
     """Energy that GPUs drew while it was on, in joules, by NVML's counter of each whole device.
 
     The counter includes idle power and whatever else runs on the device, and moves about every 20 ms to 100 ms: measure
-    over seconds. Reading it does not synchronise; work still queued on the device is charged to the next measurement.
+    over seconds. Reading it does not synchronize; work still queued on the device is charged to the next measurement.
+
+    As a context manager it warns where the counter fails; :meth:`start` and :meth:`stop` raise then.
 
     Args:
         devices: GPUs to read, as torch numbers them; by default the current one.
+
+    Attributes:
+        joules: of the last measurement; ``None`` where there is no counter, or it failed.
 
     Example:
         >>> with EnergyMeter() as meter:
@@ -33,26 +42,29 @@ class EnergyMeter:
         if devices is None:
             devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         self._handles = _handles(devices)
+        self._boundary = Boundary()
         self._start = 0.0
         self.joules: float | None = None
 
     def start(self) -> None:
         """Measure from here on."""
+        self.joules = None
         self._start = self._read()
 
     def stop(self) -> None:
-        """Put what was drawn since :meth:`start` into ``joules``."""
+        """Put the energy drawn since :meth:`start` into ``joules``."""
         if self._handles:
             self.joules = self._read() - self._start
 
     def __enter__(self) -> Self:
-        self.start()
+        self._boundary.call(READING, self.start, off=self._handles.clear)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._boundary.call(READING, self.stop, off=self._handles.clear)
 
     def _read(self) -> float:
+        """The counters' sum in joules."""
         if not self._handles:
             return 0.0
         import pynvml

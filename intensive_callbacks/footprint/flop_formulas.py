@@ -23,7 +23,16 @@ __all__ = ["FORMULAS", "causal_discount", "is_product_like"]
 
 def _contraction(operand: str) -> Formula:
     """Each output element sums over the last dimension of this operand."""
-    return lambda given, out: 2 * int(prod(out.shape)) * int(given[operand].shape[-1])
+    return lambda given, out: 2 * _elements(out) * _width(given[operand])
+
+
+def _elements(tensor: Any) -> int:
+    return int(tensor.numel() if getattr(tensor, "is_nested", False) else prod(tensor.shape))
+
+
+def _width(tensor: Any) -> int:
+    """The last dimension, which is all that the sequences of a nested tensor must share."""
+    return int(tensor.size(-1) if getattr(tensor, "is_nested", False) else tensor.shape[-1])
 
 
 def _sum_of_products(given: Arguments, out: Any) -> int:
@@ -154,11 +163,16 @@ FORMULAS: dict[str, Formula] = {
 }
 
 _PRODUCT = re.compile(
-    r"mm|mv|dot|matmul|conv(?!ert)|linear(?!1d)|_rnn|lstm|gru|attention|linalg|fft|_dist|cdist|pdist|solve|cholesky|geqrf|ormqr"
-    r"|addr|trilinear(?!3d)"
+    # "mm" as in addmm, not as in lgamma, cummin and dummy; "solve" not as in resolve_conj
+    r"mm(?![aiy])|mv(?!l)|dot|matmul|conv(?!ert)|linear(?!1d)|_rnn|lstm|gru|attention|linalg|fft|_dist(?!rib|ance)"
+    r"|cdist|pdist|(?<!re)solve|cholesky|geqrf|ormqr|addr|trilinear(?!3d)"
 )
-# The sums of a gate, formed after its products; choosing a kernel; packing of weights; interpolation.
-_NO_PRODUCT = re.compile(r"_thnn_fused|_choice|flatten|reorder|prepack|upsample|_compute_linear_combination|commit")
+_NO_PRODUCT = re.compile(
+    # The elementwise part of a gate, after its products; choosing a kernel; packing of weights; interpolation.
+    r"_thnn_fused|_choice|flatten|reorder|prepack|upsample|_compute_linear_combination|commit"
+    # Reductions, elementwise products and bookkeeping among the linear algebra and the Fourier transforms.
+    r"|_norm$|_powsum|_cross$|_diagonal$|_vander$|_check_errors|fftfreq|fftshift|cufft"
+)
 _WITHOUT_PRODUCTS = frozenset(
     ("prim", "prims", "rngprims", "inductor", "c10d", "_c10d_functional", "c10d_functional", "fsdp", "profiler")
 )

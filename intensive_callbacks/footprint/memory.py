@@ -26,7 +26,7 @@ WEIGHT_FILES = ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
-    """The ordinary tensors that a quantised, or otherwise wrapped, tensor is made of."""
+    """The ordinary tensors that a quantized, or otherwise wrapped, tensor is made of."""
     if not is_traceable_wrapper_subclass(tensor):
         yield tensor
         return
@@ -36,7 +36,7 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def tensor_bytes(tensor: Tensor) -> int:
-    """Bytes that a tensor's elements take: of a quantised one what it is packed in, of a sharded one all shards."""
+    """Bytes that a tensor's elements take: of a quantized one what it is packed in, of a sharded one all shards."""
     if hasattr(tensor, "full_tensor"):  # a DTensor: its parts are this rank's alone
         return tensor.numel() * tensor.element_size()
     return sum(part.numel() * part.element_size() for part in _plain(tensor))
@@ -73,8 +73,8 @@ def size_on_disk(path: str | Path) -> int:
 class MemoryMeter:
     """The most memory that was in use at once while it was on.
 
-    On a GPU it is the allocator's own peak, everything on the device included, and it costs nothing; it starts
-    ``torch.cuda.max_memory_allocated`` afresh. On other devices the tensors that operators read and make are counted
+    On a GPU it is the allocator's own peak, everything on the device included, and it costs nothing; it resets
+    ``torch.cuda.max_memory_allocated``. On other devices the tensors that operators read and make are counted
     as they come and go, with the model's parameters, buffers and gradients: what an operator needs inside is not seen.
 
     Args:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from torch.nn.parameter import UninitializedParameter
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from intensive_callbacks.boundary import Boundary, warn
 from intensive_callbacks.footprint.memory import resident_bytes
 from intensive_callbacks.routing.discovery import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import Tensor
-
     from intensive_callbacks.routing.discovery import MoELayer
 
-__all__ = ["ParameterCount", "count_parameters"]
+__all__ = ["ParameterCount", "count_parameters", "parameter_fingerprint"]
 
 CONVENTIONS = ("active", "active_without_input_embedding", "active_without_embeddings")
 
@@ -73,19 +72,53 @@ class ParameterCount:
         return name
 
 
+def parameter_fingerprint(model: nn.Module) -> tuple[int, int]:
+    """How many parameter tensors a model has, and how many elements: if neither has changed, counts are still right.
+
+    Much cheaper than a count, so that it can be taken at every logging step. What stands in several places counts in
+    each; a lazy parameter has no elements yet.
+
+    Example:
+        >>> parameter_fingerprint(nn.Linear(10, 5))
+        (2, 55)
+    """
+    parameters: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [model]
+    walked: set[nn.Module] = set()
+    for module in modules:  # which grows meanwhile
+        if module is None:
+            continue
+        if children := module._modules:  # noqa: SLF001 - named_parameters() is seven times slower
+            if module in walked:  # a module may hold its parent
+                continue
+            walked.add(module)
+            modules.extend(children.values())
+        if own := module._parameters:  # noqa: SLF001 - named_parameters() is seven times slower
+            parameters.extend(own.values())
+    present = [parameter for parameter in parameters if parameter is not None]
+    try:
+        return len(present), sum(map(Tensor.numel, present))
+    except ValueError:  # of a lazy one
+        return len(present), sum(parameter.numel() for parameter in present if not is_lazy(parameter))
+
+
 def count_parameters(
-    model: nn.Module, *, num_experts_per_token: float | Mapping[str, float] | None = None
+    model: nn.Module,
+    *,
+    num_experts_per_token: float | Mapping[str, float] | None = None,
+    boundary: Boundary | None = None,
 ) -> ParameterCount:
     """Count a model's parameters: in total, by kind, and active under the three conventions.
 
     Works from shapes alone, so the model may be on the meta device. Tied parameters count once, sharded ones (FSDP2,
-    expert parallelism as DTensor) at full size, quantised ones (torchao) by their logical elements. Which modules are
+    expert parallelism as DTensor) at full size, quantized ones (torchao) by their logical elements. Which modules are
     experts and routers comes from :func:`intensive_callbacks.routing.discovery.discover`.
 
     Args:
         model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
         num_experts_per_token: distinct routed experts that compute for a token, measured, for all layers or by the name
             of the layer; ``None`` takes the model's own top-k.
+        boundary: where it is reported that a method of the model's failed; by default one of its own, which warns.
 
     Raises:
         ValueError: if the model has lazy or FSDP1-sharded parameters, a name is no layer with experts, or a number of
@@ -111,7 +144,7 @@ def count_parameters(
                 idle += _idle(parameter, sizes[id(parameter)], layer, experts_of[layer.name])
     router = {id(parameter) for layer in layers for parameter in layer.router_parameters()} - routed.keys()
     in_blocks = {id(parameter) for layer in layers for parameter in layer.block.parameters()}
-    lookup, head = _embeddings(model)
+    lookup, head = _embeddings(model, boundary or Boundary())
 
     def size(chosen: Iterable[int]) -> int:
         return sum(sizes[key] for key in chosen)
@@ -136,13 +169,10 @@ def _sizes(model: nn.Module) -> dict[int, int]:
     """Elements of each distinct parameter, by its identity."""
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
-    sizes = {}
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, UninitializedParameter):
-            message = f"parameter {name!r} is lazy and has no shape yet; run one batch through the model first"
-            raise ValueError(message)
-        sizes[id(parameter)] = parameter.numel()
-    return sizes
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name!r} is lazy and has no shape yet; run one batch through the model first")
+    return {id(parameter): parameter.numel() for parameter in model.parameters()}
 
 
 def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -157,9 +187,10 @@ def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float
     for layer in layers:
         num_selected = measured.get(layer.name, layer.num_experts_per_token)
         if num_selected is None:
-            warnings.warn(
+            warn(
                 f"{layer.name} does not say how many experts a token is sent to: all {layer.num_experts} count as "
                 "active; pass num_experts_per_token",
+                UserWarning,
                 stacklevel=3,
             )
             num_selected = layer.num_experts
@@ -179,30 +210,40 @@ def _idle(parameter: Tensor, size: int, layer: MoELayer, num_selected: float) ->
     return size - round(size * num_selected / num_held)
 
 
-def _embeddings(model: nn.Module) -> tuple[set[int], set[int]]:
+def _embeddings(model: nn.Module, boundary: Boundary) -> tuple[set[int], set[int]]:
     """Parameters of the table that looks tokens up and of the head that scores them.
 
     transformers' models say which these are; of others every ``nn.Embedding`` is a look-up and every linear layer as
     wide as one of them has entries is a head.
     """
-    owner = next((module for module in model.modules() if _asked(module, "get_input_embeddings") is not None), model)
-    asked = _asked(owner, "get_input_embeddings")
+
+    def ask(module: nn.Module, method: str) -> nn.Module | None:
+        if not _has_method(module, method):
+            return None
+        answer = boundary.call(f"{method}() of {type(module).__name__}", _answer, module, method)
+        return answer if isinstance(answer, nn.Module) else None
+
+    asked = ((module, ask(module, "get_input_embeddings")) for module in model.modules())
+    owner, inputs = next(((module, answer) for module, answer in asked if answer is not None), (model, None))
     # What a vision model calls its input embedding is a projection of patches, which multiplies like any layer.
-    tables = [m for m in (asked or model).modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
-    if asked is not None:
-        return _parameters_of(*tables), _parameters_of(_asked(owner, "get_output_embeddings"))
+    tables = [m for m in (inputs or model).modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    if inputs is not None:
+        return _parameters_of(*tables), _parameters_of(ask(owner, "get_output_embeddings"))
     widths = {table.num_embeddings for table in tables}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in widths]
     return _parameters_of(*tables), _parameters_of(*heads)
 
 
-def _asked(module: nn.Module, method: str) -> nn.Module | None:
-    """What a module answers, if it knows the question at all."""
+def _has_method(module: nn.Module, method: str) -> bool:
+    # Looked up on the class: a property of the module would run code that may raise.
+    return callable(getattr(type(module), method, None))
+
+
+def _answer(module: nn.Module, method: str) -> Any:
     try:
-        answer: Any = getattr(module, method, lambda: None)()
-    except NotImplementedError:
+        return getattr(module, method)()
+    except NotImplementedError:  # transformers' way to say that there is none
         return None
-    return answer if isinstance(answer, nn.Module) else None
 
 
 def _parameters_of(*modules: nn.Module | None) -> set[int]:
@@ -210,7 +251,7 @@ def _parameters_of(*modules: nn.Module | None) -> set[int]:
 
 
 def _packed(model: nn.Module) -> list[Tensor]:
-    """Weights and biases that torch.ao's quantised layers keep packed, which are no parameters."""
-    holders: list[Any] = [module for module in model.modules() if hasattr(module, "_weight_bias")]
-    leaves = [holder for holder in holders if not any(child in holders for child in holder.children())]
+    """Weights and biases that torch.ao's quantized layers keep packed, which are no parameters."""
+    holders: list[Any] = [module for module in model.modules() if _has_method(module, "_weight_bias")]
+    leaves = [holder for holder in holders if not any(_has_method(m, "_weight_bias") for m in holder.children())]
     return [tensor for leaf in leaves for tensor in leaf._weight_bias() if tensor is not None]  # noqa: SLF001 - no other way

@@ -1,15 +1,17 @@
-"""Running a model on the side, so that nobody can tell afterwards."""
+"""Run an extra forward pass without side effects."""
 
 from __future__ import annotations
 
 import random
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.nn.parameter import is_lazy as is_lazy_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +19,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def is_lazy(model: nn.Module) -> bool:
+    """Whether the first forward pass creates some of the model's parameters or buffers."""
+    return any(map(is_lazy_tensor, chain(model.parameters(), model.buffers())))
+
+
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Modes, buffers, hooks, attributes and random states are afterwards as they were before.
 
     Of attributes that are lists, dicts and sets the contents, too. What a forward changes elsewhere stays changed.
+
+    Raises:
+        ValueError: if the model has lazy parameters, whose creation cannot be undone.
     """
+    if is_lazy(model):
+        raise ValueError("the model has lazy parameters; run one batch through it, which creates them, and call again")
     # Hooks, buffers and modes are attributes of a module as others are.
     attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
     held = [value for _, known in attributes for value in known.values()]
@@ -33,7 +45,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # what has no parameters draws there as well
         devices.add(torch.device("cuda", torch.cuda.current_device()))
     with _random_states(devices), ExitStack() as versions:
-        for tensor, _ in values:  # a graph that is being built may have saved it; its value comes back
+        for tensor, _ in values:  # a graph being built may have saved it; its value is restored
             versions.enter_context(_unsafe_preserve_version_counter(tensor))
         try:
             yield

@@ -1,4 +1,4 @@
-"""What training takes in time and energy, less what runs in between."""
+"""Time and energy of training, pauses left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.footprint.energy import EnergyMeter
+from intensive_callbacks.boundary import Boundary
+from intensive_callbacks.footprint.energy import READING, EnergyMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +20,13 @@ __all__ = ["Pace"]
 class Pace:
     """Seconds of wall-clock time, and joules of the GPUs a model lies on, that pass while it is on.
 
-    Nothing is synchronised: over many steps the host cannot run far ahead of its device, so read it once in many.
+    Nothing is synchronized: over many steps the host cannot run far ahead of its device, so read it once in many.
 
     Args:
         model: whose GPUs are metered, by :class:`~intensive_callbacks.footprint.energy.EnergyMeter`.
         clock: seconds, monotonic.
+        boundary: where a failure of the energy counter is reported, after which joules are NaN; by default one of its
+            own, which warns.
 
     Example:
         >>> from torch import nn
@@ -36,27 +39,48 @@ class Pace:
         5.0
     """
 
-    def __init__(self, model: nn.Module, clock: Callable[[], float] = time.perf_counter) -> None:
-        devices = {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
-        self._clock, self._meter = clock, EnergyMeter(sorted(devices))
+    def __init__(
+        self,
+        model: nn.Module,
+        clock: Callable[[], float] = time.perf_counter,
+        boundary: Boundary | None = None,
+    ) -> None:
+        self._clock, self._boundary = clock, boundary or Boundary()
+        self._meter = self._boundary.call(READING, _meter_of, model)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what has passed so far, and measure from here on."""
         self._seconds, self._joules = 0.0, 0.0
         self.resume()
 
     def pause(self) -> None:
         """What passes from here on does not count."""
         self._seconds += self._clock() - self._since
-        self._meter.stop()
-        self._joules += math.nan if self._meter.joules is None else self._meter.joules
+        self._joules += self._joules_since()
 
     def resume(self) -> None:
-        """Count again."""
+        """Measure again."""
         self._since = self._clock()
-        self._meter.start()
+        if self._meter is not None:
+            self._boundary.call(READING, self._meter.start, off=self._drop_meter)
 
     def read(self) -> tuple[float, float]:
         """Seconds and joules since the last reading, pauses left out; joules are NaN where there is no meter."""
         self.pause()
-        self.resume()
-        seconds, joules = self._seconds, self._joules
-        self._seconds, self._joules = 0.0, 0.0
-        return seconds, joules
+        read = self._seconds, self._joules
+        self.reset()
+        return read
+
+    def _joules_since(self) -> float:
+        if self._meter is None:
+            return math.nan
+        self._boundary.call(READING, self._meter.stop, off=self._drop_meter)
+        return math.nan if self._meter is None or self._meter.joules is None else self._meter.joules
+
+    def _drop_meter(self) -> None:
+        self._meter = None
+
+
+def _meter_of(model: nn.Module) -> EnergyMeter:
+    return EnergyMeter(sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"}))

@@ -153,7 +153,7 @@ def test_a_model_that_is_compiled_as_a_whole(way):
     assert counter.result().total == 2 * LINEAR
 
 
-def test_a_part_that_is_called_inside_and_outside_of_another_is_itself_while_that_one_compiles():
+def test_a_compiled_part_called_inside_and_outside_another():
     def graphs(*, counted):
         backend = Backend()
         shared = in_place(linear(), backend)
@@ -194,7 +194,7 @@ class Careless(nn.Module):
         return self.linear(x * self.mask) * self.cache["weight"].sum() + torch.rand(WIDTH)
 
 
-def test_what_a_forward_does_it_does_once():
+def test_side_effects_of_a_forward_happen_once():
     ends = []
     for counted in (True, False):
         torch.manual_seed(2)
@@ -223,7 +223,7 @@ def test_what_a_forward_does_it_does_once():
     assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
 
 
-def test_a_weight_that_was_cast_aside_is_not_what_training_under_autocast_uses():
+def test_the_extra_run_leaves_the_autocast_cache_alone():
     gradients = []
     for counted in (True, False):
         torch.manual_seed(3)
@@ -235,7 +235,7 @@ def test_a_weight_that_was_cast_aside_is_not_what_training_under_autocast_uses()
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
-def test_a_tensor_that_backward_needs_may_be_a_buffer_of_the_part():
+def test_a_buffer_saved_for_backward_survives_the_extra_run():
     """Its value is put back after the run aside without a change that autograd would count."""
 
     class Scaled(nn.Module):
@@ -276,7 +276,7 @@ def test_nothing_is_left_when_the_compiled_part_raises(way, error):
     assert _len_torch_dispatch_stack() == 0
 
 
-def test_nothing_is_left_when_ctrl_c_comes_while_a_part_runs_aside():
+def test_ctrl_c_during_the_extra_run_leaves_nothing():
     class Stopped(nn.Linear):
         def forward(self, x):
             if not torch.compiler.is_compiling():
@@ -294,7 +294,7 @@ def test_nothing_is_left_when_ctrl_c_comes_while_a_part_runs_aside():
     step(model)
 
 
-def test_a_part_that_cannot_be_run_aside_runs_all_the_same_and_says_so():
+def test_a_part_that_fails_uncompiled_still_runs_compiled():
     class Once(nn.Linear):
         calls = 0
 
@@ -306,7 +306,7 @@ def test_a_part_that_cannot_be_run_aside_runs_all_the_same_and_says_so():
     model = Mixed(as_forward(Once(WIDTH, WIDTH), Backend()))
     counter = TrainingFlopCounter(model)
     step(model, counter)
-    with pytest.raises(ValueError, match=r"could not be run aside: OverflowError.*only in a graph"):
+    with pytest.raises(ValueError, match=r"could not be run uncompiled: OverflowError.*only in a graph"):
         counter.result()
 
 
@@ -333,7 +333,7 @@ def test_under_a_mode_of_somebody_else_it_is_not_counted():
         counter.result()
 
 
-def test_what_can_neither_be_watched_nor_run_aside_is_refused():
+def test_uncountable_models_are_refused():
     with pytest.raises(ValueError, match="a ScriptModule hides them"):
         TrainingFlopCounter(Mixed(torch.jit.script(nn.Linear(WIDTH, WIDTH))))
 
@@ -341,7 +341,7 @@ def test_what_can_neither_be_watched_nor_run_aside_is_refused():
         """What a sharded module is called."""
 
     TrainingFlopCounter(Mixed(FSDPModule(WIDTH, WIDTH)))
-    with pytest.raises(ValueError, match="a sharded one cannot be run aside"):
+    with pytest.raises(ValueError, match="a sharded one cannot be run uncompiled"):
         TrainingFlopCounter(Mixed(in_place(FSDPModule(WIDTH, WIDTH), "eager")))
 
 

@@ -29,6 +29,7 @@ from footprint.flop_cases import (
     linear,
 )
 from intensive_callbacks.footprint.analytic import analytic_flops_per_token
+from intensive_callbacks.footprint.flop_formulas import is_product_like
 from intensive_callbacks.footprint.flops import FlopCounter, can_count_passively, count_flops
 from intensive_callbacks.footprint.parameters import count_parameters
 
@@ -174,7 +175,7 @@ def test_passive_counting_leaves_training_bit_identical():
     assert counter.result().total == 2 * 6 * (8 * 16 + 16 * 4)
 
 
-def test_stopping_under_a_later_mode_is_refused_and_works_afterwards():
+def test_stop_under_a_later_mode_is_refused_then_works():
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Later(TorchDispatchMode):
@@ -221,6 +222,77 @@ def test_an_unknown_operator_is_listed_until_it_has_a_formula():
         count = count_flops(Custom(), hidden(8, 8))
     assert count.uncounted == {}
     assert count.total == 4 * 8**3
+
+
+def test_jagged_tensors_count_by_their_values():
+    weight = torch.ones(4, 8)
+    nested = torch.nested.nested_tensor([torch.ones(3, 8), torch.ones(5, 8)], layout=torch.jagged, requires_grad=True)
+    with FlopCounter() as counter:
+        out = nn.functional.linear(nested, weight)
+        assert counter.result().total == linear(3 + 5, 8, 4)
+        out.values().sum().backward()
+    assert counter.result().total == 2 * linear(3 + 5, 8, 4)  # no gradient of the weight
+    assert torch.equal(nested.grad.values(), torch.full((8, 8), 4.0))
+    assert counter.result().uncounted == {}
+
+
+def test_strided_nested_tensors_count_or_are_listed():
+    nested = torch.nested.nested_tensor([torch.ones(3, 8), torch.ones(5, 8)])
+    layer, expected = nn.Linear(8, 4), torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(5, 4)])
+    nn.init.constant_(layer.weight, 1 / 8)
+    nn.init.zeros_(layer.bias)
+    with FlopCounter() as counter:
+        out = layer(nested)
+        assert counter.result().total == linear(3 + 5, 8, 4)
+        scores = torch.matmul(nested, nested.transpose(1, 2))
+    assert all(torch.equal(*pair) for pair in zip(out.unbind(), expected.unbind(), strict=True))
+    assert [part.shape for part in scores.unbind()] == [(3, 3), (5, 5)]
+    assert counter.result().total + sum(counter.result().uncounted.values()) > linear(3 + 5, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("linalg_vector_norm", False),
+        ("linalg_cross", False),
+        ("lgamma", False),
+        ("digamma", False),
+        ("cummax", False),
+        ("cummin", False),
+        ("resolve_conj", False),
+        ("pairwise_distance", False),
+        ("fft_fftshift", False),
+        ("hamming_window", False),
+        ("_foreach_mm", True),
+        ("_sparse_addmm", True),
+        ("linalg_solve_ex", True),
+        ("linalg_lu_solve", True),
+        ("_cdist_forward", True),
+        ("_fft_r2c", True),
+        ("linalg_vecdot", True),
+    ],
+)
+def test_only_products_are_product_like(operator, expected):
+    assert hasattr(torch.ops.aten, operator)
+    assert is_product_like(f"aten::{operator}") is expected
+
+
+def test_a_norm_is_no_product_and_nothing_is_missed():
+    class Head(nn.Linear):
+        def forward(self, x):
+            return nn.functional.normalize(super().forward(x), dim=-1)
+
+    count = count_flops(Head(16, 8, bias=False), torch.randn(4, 16))
+    assert (count.total, count.uncounted) == (linear(4, 16, 8), {})
+
+
+def test_a_lazy_model_is_refused_until_it_has_run():
+    model = nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 4))
+    with pytest.raises(ValueError, match="lazy parameters; run one batch"):
+        count_flops(model, torch.randn(2, 16))
+    model(torch.randn(2, 16))
+    assert count_flops(model, torch.randn(2, 16)).total == linear(2, 16, 8) + linear(2, 8, 4)
+    assert model[0].in_features == 16
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")

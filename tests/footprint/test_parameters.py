@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from intensive_callbacks.footprint.parameters import count_parameters
+from intensive_callbacks.footprint.parameters import count_parameters, parameter_fingerprint
 
 PUBLISHED = json.loads((Path(__file__).parent.parent / "data" / "published_models.json").read_text())
 
@@ -104,9 +104,71 @@ def test_a_published_number_of_no_convention_is_refused():
         count_parameters(Model()).convention(260)
 
 
-def test_lazy_parameters_are_refused():
+def test_lazy_parameters_and_buffers_are_refused():
     with pytest.raises(ValueError, match="'weight' is lazy"):
         count_parameters(nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="'running_mean' is lazy"):
+        count_parameters(nn.LazyBatchNorm1d(affine=False))
+
+
+class Unready(Model):
+    """transformers' interface on a model that is not ready to answer."""
+
+    @property
+    def _weight_bias(self):
+        raise RuntimeError("not yet")
+
+    @property
+    def get_output_embeddings(self):
+        raise RuntimeError("not yet")
+
+    def get_input_embeddings(self):
+        raise RuntimeError("not yet")
+
+
+def test_a_model_whose_properties_and_methods_raise_is_counted():
+    with pytest.warns(RuntimeWarning, match=r"get_input_embeddings\(\) of Unready failed: RuntimeError: not yet"):
+        count = count_parameters(Unready())
+    assert count == count_parameters(Model())
+
+
+def naive(model):
+    sizes = [0 if nn.parameter.is_lazy(p) else p.numel() for p in model.parameters()]
+    return len(sizes), sum(sizes)
+
+
+def test_the_fingerprint_is_that_of_all_parameters():
+    model = Model()
+    model.lazy, model.block.none = nn.LazyLinear(3), None
+    model.block.register_parameter("absent", None)
+    assert parameter_fingerprint(model) == naive(model)
+    model.lazy(torch.ones(2, 5))
+    assert parameter_fingerprint(model) == naive(model)
+
+
+def test_the_fingerprint_ends_where_a_module_holds_its_parent():
+    model = Model()
+    model.block.parent = model
+    assert parameter_fingerprint(model) == naive(model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model, "extra", nn.Linear(2, 2)),
+        lambda model: delattr(model.block, "shared"),
+        lambda model: model.block.experts.append(nn.Linear(8, 8)),
+        lambda model: setattr(model, "tokens", nn.Embedding(11, 8)),
+        lambda model: setattr(model.head, "weight", nn.Parameter(torch.ones(3, 8))),
+        lambda model: setattr(model.head, "bias", nn.Parameter(torch.ones(10))),
+    ],
+)
+def test_the_fingerprint_changes_when_a_model_grows_or_shrinks(change):
+    model = Model()
+    before = parameter_fingerprint(model)
+    assert parameter_fingerprint(model) == before
+    change(model)
+    assert parameter_fingerprint(model) != before
 
 
 def test_deepseek_v3_is_built_and_counted_in_little_memory():

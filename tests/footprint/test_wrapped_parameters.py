@@ -1,4 +1,4 @@
-"""Models whose parameters are not what they seem: quantised, adapted, sharded."""
+"""Models whose parameters are not what they seem: quantized, adapted, sharded."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def test_torchao_counts_logical_elements_and_packed_bytes(dense):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchao's own imports
         quantization = pytest.importorskip("torchao.quantization")
-        quantised = copy.deepcopy(dense)
-        quantization.quantize_(quantised, quantization.Int8WeightOnlyConfig())
-    assert counts(quantised) == counts(dense)
+        quantized = copy.deepcopy(dense)
+        quantization.quantize_(quantized, quantization.Int8WeightOnlyConfig())
+    assert counts(quantized) == counts(dense)
     matrices = [module for module in dense.modules() if isinstance(module, nn.Linear)]
     # One byte for what took four; a scale of four bytes and a zero point of one for each row.
     saved = sum(3 * module.weight.numel() - 5 * module.out_features for module in matrices)
-    assert count_parameters(quantised).num_bytes == count_parameters(dense).num_bytes - saved
+    assert count_parameters(quantized).num_bytes == count_parameters(dense).num_bytes - saved
 
 
-def test_packed_int8_layers_count_what_they_keep_outside_of_parameters():
+def test_packed_int8_layers_count_their_packed_weights():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4, bias=False), nn.LayerNorm(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao is about to move to torchao

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -116,39 +116,18 @@ def warn(message: str, category: type[Warning] = RuntimeWarning, stacklevel: int
         LOGGER.warning(text)
 
 
-class Hook:
-    """A hook on a model whose exceptions stop at the boundary, and which does nothing in a copy or pickle of the model.
+class Hook(functools.partial[Any]):
+    """A hook whose copies and pickles do nothing and need nothing of this library.
 
-    Args:
-        boundary: what an exception is reported to.
-        part: what the hook is called in the warning.
-        function: what it does.
-        off: what switches the part off where ``function`` raises.
+    ``Hook(boundary.call, part, function, off=...)`` is called by torch and passes its arguments on to ``function``. A
+    copy of the module (a moving average, a checkpoint of the whole module) gets an idle hook in its place.
     """
 
-    def __init__(
-        self,
-        boundary: Boundary | None = None,
-        part: str = "",
-        function: Callable[..., Any] | None = None,
-        off: Callable[[], object] | None = None,
-    ) -> None:
-        self._boundary, self._part, self._function, self._off = boundary, part, function, off
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._function is None or self._boundary is None:
-            return None
-        try:
-            return self._function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - this is the boundary
-            self._boundary.fail(self._part, error, off=self._off)
-            return None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
-        return Hook()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return nullcontext().__exit__  # takes any arguments and returns None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Hook, ()
+        return getattr, (nullcontext(), "__exit__")
 
 
 def at_boundary(event: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from intensive_callbacks.monitor.history import History
     from intensive_callbacks.monitor.taps import RouterTap, Tap
     from intensive_callbacks.sinks import Sink
+
+def _in_a_fit(event: Callable[..., Any]) -> Callable[..., Any]:
+    """An event that is ignored where no Monitor runs: outside a fit, or where it could not be built."""
+
+    @functools.wraps(event)
+    def ignored_without_monitor(callback: IntensiveMetricsCallback, *args: Any, **kwargs: Any) -> None:
+        if callback.monitor is not None:
+            event(callback, *args, **kwargs)
+
+    return at_boundary(ignored_without_monitor)
+
 
 PROGRESS_BAR = {"intensive/p3_score": "P3", "intensive/relevance_rate": "R3", "intensive/config_entropy": "CES"}
 
@@ -165,12 +177,12 @@ class IntensiveMetricsCallback(Callback):
         self._gradients = _gradient_pairs(trainer) if self.monitor.wants_gradients else None
         self.monitor.attach(announces_backward=True)
 
-    @at_boundary
+    @_in_a_fit
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the untrained model's routing out of the windows."""
         self._running.begin_validation()
 
-    @at_boundary
+    @_in_a_fit
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an accuracy that cannot be used, and take the untrained one where it was asked for."""
         self._running.end_validation(keep=False)
@@ -203,7 +215,7 @@ class IntensiveMetricsCallback(Callback):
 
     # Training.
 
-    @at_boundary
+    @_in_a_fit
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
         self._running.begin_training(trainer.global_step)
@@ -215,28 +227,28 @@ class IntensiveMetricsCallback(Callback):
         sinks = sinks_of(trainer.loggers)
         for sink in sinks if self._publishes else ():
             self.boundary.call("publishing the dashboard", sink.publish)
-        return [*sinks, ConsoleSink(), *([FileSink(folder)] if folder else [])]
+        return [*sinks, ConsoleSink(), *([FileSink(folder, page=False)] if folder else [])]
 
-    @at_boundary
+    @_in_a_fit
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Record a batch before its forward pass."""
         self._running.observe(batch, data_is_new=trainer.current_epoch == 0)
         if self._gradients is not None:
             self._gradients.begin_batch(batches.num_examples(batch))
 
-    @at_boundary
+    @_in_a_fit
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """The forward pass is over; hooks that fire from here on belong to recomputation."""
         self._running.begin_backward()
 
-    @at_boundary
+    @_in_a_fit
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The backward pass is over."""
         self._running.end_backward()
         if self._gradients is not None:
             self.boundary.call("observing the gradients", self._gradients.end_backward, off=self._ignore_gradients)
 
-    @at_boundary
+    @_in_a_fit
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Observe the gradients of a step, complete and not yet clipped."""
         if self._gradients is None:
@@ -248,7 +260,7 @@ class IntensiveMetricsCallback(Callback):
     def _ignore_gradients(self) -> None:
         self._gradients = None
 
-    @at_boundary
+    @_in_a_fit
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -269,7 +281,7 @@ class IntensiveMetricsCallback(Callback):
 
     # Validation.
 
-    @at_boundary
+    @_in_a_fit
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows is validation."""
         if _validates_a_fit(trainer):
@@ -277,7 +289,7 @@ class IntensiveMetricsCallback(Callback):
             self._stale_accuracy = self._validated_accuracy(trainer)
             self._running.begin_validation()
 
-    @at_boundary
+    @_in_a_fit
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -289,7 +301,7 @@ class IntensiveMetricsCallback(Callback):
         elif self._num_validated is not None:
             self._num_validated += batches.num_examples(batch)
 
-    @at_boundary
+    @_in_a_fit
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validation gave, with its accuracy if it logged the one that is asked for."""
         if not _validates_a_fit(trainer):
@@ -317,7 +329,7 @@ class IntensiveMetricsCallback(Callback):
 
     # The end.
 
-    @at_boundary
+    @_in_a_fit
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the overview and the final table."""
         self._running.detach()
@@ -326,12 +338,12 @@ class IntensiveMetricsCallback(Callback):
         if trainer.is_global_zero:
             self.boundary.call("the final table", self._running.finish)
 
-    @at_boundary
+    @_in_a_fit
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
         self._stop_observing()
 
-    @at_boundary
+    @_in_a_fit
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave no hook behind."""
         self._stop_observing()

@@ -81,17 +81,18 @@ class Collector:
         if self.is_attached:
             return
         self._announces_backward = announces_backward
-        hook = Hook(self.boundary, "counting the FLOPs", self._model_returned, self._give_up_on_flops)
+        hook = Hook(self.boundary.call, "counting the FLOPs", self._model_returned, off=self._give_up_on_flops)
         self._forward_end = self.model.register_forward_hook(hook, always_call=True)
         if self.observer:
             self.boundary.call("observing the routers", self.observer.attach, off=self.observer.detach)
         self.feeds.attach(self.observer)
         paused = self.observer.paused if self.observer else nullcontext
-        self._cost = self.boundary.call("counting the FLOPs", TrainingCost, self.model, paused, self._forward_ended)
+        cost = TrainingCost, self.model, paused, self._forward_ended, self.boundary
+        self._cost = self.boundary.call("counting the FLOPs", *cost)
         self._start_clock()
 
     def _start_clock(self) -> None:
-        self._pace = self.boundary.call("measuring time and energy", Pace, self.model)
+        self._pace = self.boundary.call("measuring time and energy", Pace, self.model, boundary=self.boundary)
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -149,7 +150,7 @@ class Collector:
             return
         self.phase = Phase.BACKWARD
         if self.observer:
-            self.observer.set_in_backward(True)
+            self.observer.switch(in_backward=True)
         if self._cost is not None:
             self.boundary.call("counting the FLOPs", self._cost.end, off=self._give_up_on_flops)
 
@@ -158,7 +159,7 @@ class Collector:
         if self.phase is Phase.BACKWARD:
             self.phase = Phase.FORWARD
         if self.observer:
-            self.observer.set_in_backward(False)
+            self.observer.switch(in_backward=False)
 
     def begin_validation(self) -> None:
         """Fill the validation's window from here on."""
@@ -191,12 +192,12 @@ class Collector:
 
     def _sample(self, sampling: bool, *, feeds: bool) -> None:
         if self.observer:
-            self.observer.set_sampling(sampling)
+            self.observer.switch(sampling=sampling)
         self.feeds.listen(feeds)
 
     def _read(self) -> RoutingSums:
         """A copy of the routing sums of every layer."""
-        return self.observer.read() if self.observer else RoutingSums()
+        return self.observer.read() if self.observer else RoutingSums.of({})
 
     @property
     def has_ended_validation(self) -> bool:

@@ -83,7 +83,7 @@ class Feeds:
             feeder = self._feeders[name]
             self._boundary.call(feeder.name, feeder.register, module, self._taps[name].read, off=feeder.disable)
         if observer and (self._layers_of or self.sampled):
-            observer.subscribe(self._router_decided)
+            observer.switch(on_sample=self._router_decided)
 
     def detach(self) -> None:
         """Remove the hooks."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
+from intensive_callbacks.dashboards.tables import overview_is_due
 from intensive_callbacks.footprint.parameters import parameter_fingerprint
 from intensive_callbacks.functional.checks import require_baseline
 from intensive_callbacks.monitor import batches
@@ -117,7 +118,7 @@ class Monitor:
         self._fingerprint: Any = None
         self._count()
         self._refuse_what_cannot_be_measured()
-        layers = {layer.name: layer.num_experts + layer.num_zero_experts for layer in self.layers}
+        layers = {layer.name: layer.num_classes for layer in self.layers}
         self.feeds = Feeds(model, taps, self.selected, layers, lambda: self.facts.by_argument, self.boundary)
         self.collector = Collector(model, self.observer, self.feeds, num_tokens or batches.num_tokens, self.boundary)
         self._last_routing: RoutingSums | None = None
@@ -125,6 +126,7 @@ class Monitor:
         self._data_is_new = False
         self._is_baseline_logged = False
         self._logged: set[str] = set()
+        self._num_rows = 0
 
     def _observer(self, routers: Any) -> RouterObserver | None:
         if routers is None:
@@ -311,6 +313,9 @@ class Monitor:
             return {}
         self.boundary.call("the history", self.history.append, step, results.values)
         self._to_sinks("log_values", results.values, step if x is None else x)
+        self._num_rows += 1
+        if overview_is_due(self._num_rows):
+            self._to_sinks("log_chart", "overview", self.history.rows(), final=False)
         for alarm in self.alarms if self._alerts else ():
             self._to_sinks("alert", "routing/health", alarm)
         return results.values
@@ -373,7 +378,12 @@ class Monitor:
         if self.observer:
             self.observer.warn_about_unobserved_layers()
         self._last_routing = routing
-        self.heatmap.append({"step": step, "loads": routing.loads()}, MAX_HEATMAP_STEPS)
+        loads = {
+            layer: load
+            for group in routing.groups
+            for layer, load in zip(group.layers, group.states()["load"].tolist(), strict=True)
+        }
+        self.heatmap.append({"step": step, "loads": {layer: loads[layer] for layer in routing.layers}}, MAX_HEATMAP_STEPS)
         self.alarms = [f"step {step}: {each.kind} in {each.layer}: {each.text}" for each in self.health.new(routing)]
         for alarm in self.alarms:
             warn(alarm, UserWarning)
@@ -397,6 +407,7 @@ class Monitor:
             self._to_sinks("log_chart", "heatmap", snapshots)
         if verdict := self.boundary.call("the verdict on the routers", self.verdict):
             self._to_sinks("set_summary", "routing/health", verdict)
+        self._to_sinks("close")
         return table
 
     def _table(self) -> BenchmarkTable:
@@ -425,8 +436,7 @@ class Monitor:
 
     def _to_sinks(self, method: str, *arguments: Any, **settings: Any) -> None:
         for sink in self.sinks:
-            name = f"{type(sink).__name__}.{method}"
-            self.boundary.call(name, getattr(sink, method), *arguments, **settings)
+            self.boundary.call(f"{sink.name}, {method}", getattr(sink, method), *arguments, **settings)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, so that history and final table go on where they were."""

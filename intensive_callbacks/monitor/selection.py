@@ -17,7 +17,7 @@ from intensive_callbacks.cards import Card
 from intensive_callbacks.monitor.facts import SOURCES
 from intensive_callbacks.monitor.signals import SIGNALS
 from intensive_callbacks.monitor.states import arguments_of_update, state_names
-from intensive_callbacks.routing.statistics import RoutingStatistics
+from intensive_callbacks.routing.statistics import row_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,7 +80,7 @@ class Selected:
 
     def reads_routing_sums(self, facts: Mapping[str, float]) -> bool:
         """Whether the states are sums that every router's accumulator has."""
-        return {*state_names(self.metric(facts))} - {"num_invalid"} <= {*RoutingStatistics.NAMES}
+        return {*state_names(self.metric(facts))} <= row_columns(1).keys()
 
     @property
     def undefined(self) -> str:

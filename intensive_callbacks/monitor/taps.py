@@ -140,7 +140,7 @@ class Feeder:
             if self.is_open and torch._C._current_graph_task_id() == -1:  # noqa: SLF001 - there is no public way
                 self.feed(read, *tree_map_only(Tensor, Tensor.detach, (inputs, output)))
 
-        hook = Hook(self._boundary, self.name, forward_ended, self.disable)
+        hook = Hook(self._boundary.call, self.name, forward_ended, off=self.disable)
         self._handle = module.register_forward_hook(hook)
 
     def feed(self, read: Callable[..., Any], *arguments: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from intensive_callbacks.routing.edge import Hook
+from intensive_callbacks.boundary import Hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Hook(functools.partial[Any]):
-    """A hook whose copies and pickles do nothing and need nothing of this library.
-
-    ``Hook(boundary.call, part, function, off=...)`` is called by torch and passes its arguments on to ``function``. A
-    copy of the module (a moving average, a checkpoint of the whole module) gets an idle hook in its place.
-    """
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return nullcontext().__exit__  # takes any arguments and returns None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (nullcontext(), "__exit__")
 
 
 class FunctionWatch(TorchFunctionMode):

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from intensive_callbacks.functional import dead_experts, effective_experts, max_violation, router_z
+from intensive_callbacks.functional import (
+    dead_experts_compute,
+    effective_experts_compute,
+    max_violation_compute,
+    router_z_compute,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,10 +127,10 @@ def _figures(sums: RoutingSums) -> Iterator[_Figures]:
         columns = (
             total / group.num_experts,
             total / states["num_tokens"],
-            effective_experts(load),
-            dead_experts(load),
-            max_violation(load),
-            router_z(states["z"], states["num_logits"]),
+            effective_experts_compute(load),
+            dead_experts_compute(load),
+            max_violation_compute(load),
+            router_z_compute(states["z"], states["num_logits"]),
         )
         rows = torch.stack(columns, dim=-1).tolist()
         for layer, row, num_invalid in zip(group.layers, rows, states["num_invalid"].tolist(), strict=True):

@@ -146,6 +146,10 @@ class RouterObserver:
     def on_sample(self, on_sample: Callable[[RouterSample], object] | None) -> None:
         self._context.switch(on_sample=on_sample)
 
+    def switch(self, **switches: Any) -> None:
+        """Set ``sampling``, ``in_backward``, ``mask`` or ``on_sample``."""
+        self._context.switch(**switches)
+
     def attach(self) -> Self:
         """Register the hooks; twice is once."""
         if self._context.attached:

@@ -114,7 +114,7 @@ FAULTS = {
     "num_tokens": ({"num_tokens": fail}, None, "intensive_callbacks: num_tokens failed and is switched off: RuntimeError: broken on purpose"),
     "accuracy callable": ({"accuracy": fail}, None, "intensive_callbacks: the accuracy callable failed: RuntimeError"),
     "accuracy": ({"accuracy": lambda *_: 97.0}, None, "intensive_callbacks: the accuracy failed: ValueError: accuracy must be a fraction .*divide percent by 100"),
-    "logger": ({}, BrokenLogger(), "intensive_callbacks: LoggerSink.log_values failed: ConnectionError: no network"),
+    "logger": ({}, BrokenLogger(), "intensive_callbacks: BrokenLogger, log_values failed: ConnectionError: no network"),
 }
 
 

@@ -17,7 +17,7 @@ from intensive_callbacks import (
     RouterTap,
     ShannonEntropy,
 )
-from intensive_callbacks.functional import contingency_table, coupling_quality, layerwise_standard_error
+from intensive_callbacks.functional import contingency_table, coupling_quality_compute, layerwise_standard_error
 
 NUM_WORDS, NUM_EXPERTS = 6, 8
 
@@ -76,7 +76,7 @@ def test_tokens_and_experts_are_paired_as_they_were_routed(batches):
     words, (experts, _) = heard.flatten(), chosen(model, heard)
     counts, _ = contingency_table((words, experts[2]), (NUM_WORDS, NUM_EXPERTS))
     assert 0 < values["intensive/coupling_quality"] < 1
-    assert values["intensive/coupling_quality"] == pytest.approx(coupling_quality(counts).item())
+    assert values["intensive/coupling_quality"] == pytest.approx(coupling_quality_compute(counts).item())
     shares = torch.bincount(torch.cat(experts), minlength=NUM_EXPERTS).double() / (5 * 80)
     seen = (shares > 0).sum().item()
     entropy = torch.special.entr(shares).sum().item() / math.log(2) + (seen - 1) / (2 * 400 * math.log(2))
@@ -105,7 +105,7 @@ def test_configuration_quality_waits_for_an_accuracy(batches):
     words = torch.cat([batch["input_ids"].flatten() for batch in batches[1:]])
     experts = torch.cat([chosen(model, batch["input_ids"])[0][0] for batch in batches[1:]])
     counts, _ = contingency_table((words, experts), (NUM_WORDS, NUM_EXPERTS))
-    assert values[key] == pytest.approx(coupling_quality(counts).item() * 0.5 * 0.6 / 0.25)
+    assert values[key] == pytest.approx(coupling_quality_compute(counts).item() * 0.5 * 0.6 / 0.25)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Counting FLOPs as operators pass by, without running anything again."""
+"""Count FLOPs while operators run, without running anything twice."""
 # ruff: noqa: SLF001 - what runs, and in whose backward, is known to torch's internals alone
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FlopCount:
         by_module: what ran inside each module, its children included, by the names of ``model.named_modules()``.
         uncounted: operators that may multiply matrices and have no formula, and how often they ran. Give a formula with
             ``torch.utils.flop_counter.register_flop_formula``.
-        causal_discount: the part of the total that attention kernels told ``is_causal`` may skip.
+        causal_discount: the part of the total that attention kernels with ``is_causal`` may skip.
         traced: the total by the second mechanism, fvcore's trace; ``None`` where it was not asked or cannot trace.
     """
 
@@ -273,10 +273,10 @@ def compiled_attribute(module: nn.Module) -> str | None:
 
 
 def can_count_passively(model: nn.Module) -> bool:
-    """Whether a :class:`FlopCounter` may watch this model's own training: nothing in it is compiled or scripted.
+    """Whether a :class:`FlopCounter` may be on during this model's own training: nothing in it is compiled or scripted.
 
     A dispatch mode makes compiled code run eagerly, which changes its rounding. Where this is ``False``, count before
-    training with :func:`~intensive_callbacks.footprint.flops.count_flops`, which runs the model eagerly on the side.
+    training with :func:`~intensive_callbacks.footprint.flops.count_flops`, which makes an extra eager forward pass.
 
     Example:
         >>> can_count_passively(torch.nn.Linear(2, 2))

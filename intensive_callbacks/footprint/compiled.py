@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map_only
 
 from intensive_callbacks.boundary import Boundary
-from intensive_callbacks.footprint.flop_counter import COUNTING, FlopCount, FlopCounter, compiled_attribute
+from intensive_callbacks.footprint.counting_mode import COUNTING
+from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, compiled_attribute
 from intensive_callbacks.footprint.preserve import uncompiled
 
 if TYPE_CHECKING:

@@ -23,18 +23,18 @@ class GatedClassifier(nn.Module):
         self.gate = nn.Parameter(torch.ones(num_units))
 
     def openness(self) -> Tensor:
-        """What the gate expects of each unit: the probability that it is open."""
+        """The probability that each unit's gate is open."""
         return self.gate.sigmoid()
 
     def forward(self, images: Tensor) -> Tensor:
         openness = self.openness()
-        # Open or shut on the way there, the slope of the probability on the way back.
+        # Forward: open or shut. Backward: the gradient of the probability (straight-through).
         is_open = (openness > 0.5).float() + openness - openness.detach()
         return self.head(self.hidden(images).relu() * is_open)
 
 
 def counted_loss(logits: Tensor, target: Tensor, active_ratio: Tensor, alpha: float) -> Tensor:
-    """As the metric's source writes it: right answers and open gates are counted, so nothing can flow back."""
+    """As the metric's source writes it: correct answers and open gates are counted, so no gradient flows back."""
     accuracy = (logits.argmax(1) == target).float().mean()
     return cross_entropy(logits, target) - alpha * accuracy * (1 - (active_ratio > 0.5).float().mean())
 
@@ -81,9 +81,7 @@ def main() -> list[tuple[str, float, float, float, float]]:
     print(f"{'loss':<26} {'alpha':>5} {'accuracy':>9} {'active':>7} {'SAA':>6}")
     for loss, alpha, accuracy, active, saa in rows:
         print(f"{loss:<26} {alpha:>5} {accuracy:>9.3f} {active:>7.2f} {saa:>6.3f}")
-    print(
-        "\nThe counted penalty changes nothing. The two with a slope shut most gates, one about as well as the other."
-    )
+    print("\nThe counted penalty changes nothing. The two with a gradient close most gates, about equally well.")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""How much do visual tokens tell a decoder's states? Transfer entropy, with the two controls that keep it honest.
+"""How much do visual tokens tell a decoder's states? Transfer entropy, with two controls.
 
 A small recurrent decoder reads an image of a digit row by row, each row a visual token, and names the digit. Tokens and
 states are clustered, so that both are discrete, and the transfer entropy from tokens to states is estimated on images
@@ -17,7 +17,7 @@ NUM_CODES = 8
 
 
 class Decoder(nn.Module):
-    """Reads one visual token at each step; ``sees=False`` shuts its eyes."""
+    """Reads one visual token at each step; ``sees=False`` makes it blind."""
 
     def __init__(self, sees: bool = True) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def main() -> None:
             states = decoder(tokens[held_out])
             accuracy = (decoder.head(states[:, -1]).argmax(-1) == digits[held_out]).float().mean()
         if not sees:
-            # Its states differ by step alone: noise makes clusters of them, which tokens can tell nothing of.
+            # Its states differ by step alone: noise makes clusters of them, about which tokens tell nothing.
             states = states + 0.5 * torch.randn_like(states)
         visual, internal = codes(tokens[held_out]), codes(states)
         rows = {name: visual}

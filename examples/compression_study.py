@@ -62,7 +62,7 @@ class OneBitLinear(nn.Module):
 
 
 class SignsInTraining(nn.Module):
-    """The same weights while they are trained: the gradient passes the sign as if it were not there."""
+    """The same weights while they are trained: the gradient passes through the sign unchanged (straight-through)."""
 
     def forward(self, weight: Tensor) -> Tensor:
         signs = torch.where(weight >= 0, 1.0, -1.0) * weight.abs().mean(1, keepdim=True)
@@ -70,7 +70,7 @@ class SignsInTraining(nn.Module):
 
 
 class SparseLinear(nn.Module):
-    """The weights that are left, and where they stand."""
+    """The remaining weights and their positions."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def density(row: BenchmarkRow) -> float:
 
 
 def recalls(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each digit, the share that is recognised."""
+    """Of each digit, the share that is recognized."""
     right = (predict(model, images) == labels).double()
     return torch.stack([right[labels == digit].mean() for digit in range(10)])
 
@@ -233,7 +233,7 @@ def caveats(
     )
     yield (
         f"Errors are not alike: {one} and {other} are {100 * abs(rows[one].accuracy - rows[other].accuracy):.1f} "
-        f"points apart, yet {recall[one][digit]:.1%} and {recall[other][digit]:.1%} of the {digit}s are recognised."
+        f"points apart, yet {recall[one][digit]:.1%} and {recall[other][digit]:.1%} of the {digit}s are recognized."
     )
     yield (
         f"A snapshot: {densest.model} is the densest; under noise {sturdiest.model} holds best, with "

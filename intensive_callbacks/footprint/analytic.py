@@ -1,4 +1,4 @@
-"""FLOPs where the operators cannot be watched: by parameters, and of experts on the meta device."""
+"""FLOPs by formula, where operators cannot be counted: from parameters, and of experts on the meta device."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["analytic_flops_per_token"]
 def analytic_flops_per_token(
     num_params: float, *, training: bool = False, num_layers: int = 0, sequence_length: int = 0, width: int = 0
 ) -> float:
-    """FLOPs per token of a transformer as a formula: 2 N forward, 6 N in training, plus attention where it is told.
+    """FLOPs per token of a transformer by formula: 2 N forward, 6 N in training, plus attention if its shape is given.
 
     .. math:: F = 2 N + 4 L T d
 
-    and three times that in training. An estimate to be named as one: a measured count is better wherever there is one.
+    and three times that in training. This is an estimate; prefer a measured count where there is one.
 
     Args:
         num_params: N, the parameters that multiply a token: active, without the input embedding.
         training: with the backward pass, which costs two forwards.
         num_layers: L, layers with attention.
-        sequence_length: T, keys that a query meets; a causal mask lowers it no more than in a measured count.
+        sequence_length: T, keys per query; a causal mask does not lower it, as in a measured count.
         width: d, heads times their size.
 
     Raises:
@@ -60,11 +60,11 @@ def analytic_flops_per_token(
 def experts_by_formula(model: nn.Module, counter: FlopCounter) -> Iterator[None]:
     """Replace the forward of every experts module by its cost: its work depends on data that meta tensors lack.
 
-    Each token meets the matrices of top-k experts once. The module must be called with the hidden states first and
-    return their like, as those of transformers are.
+    Each token is multiplied by the matrices of its top-k experts once. The module must take the hidden states as its
+    first argument and return a tensor of their shape, as those of transformers do.
 
     Raises:
-        ValueError: if a layer's experts are no such module, or it does not tell its k.
+        ValueError: if a layer's experts are no such module, or its k is not known.
     """
     layers = discover(model)
     for layer in layers:
@@ -74,11 +74,11 @@ def experts_by_formula(model: nn.Module, counter: FlopCounter) -> Iterator[None]
                 "batch, or use analytic_flops_per_token"
             )
         if layer.num_experts_per_token is None:
-            raise ValueError(f"{layer.name} does not tell how many experts a token is sent to. Count a real batch")
+            raise ValueError(f"{layer.name} does not say how many experts a token is sent to. Count a real batch")
     replaced = [layer.experts[0] for layer in layers]
     try:
         for layer in layers:
-            # An attribute of the instance hides the method and is gone again after the count.
+            # An attribute of the instance hides the method until the count is done.
             layer.experts[0].forward = _formula_of(layer, counter)
         yield
     finally:

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map_only
 
 from intensive_callbacks.boundary import Boundary
-from intensive_callbacks.footprint.flop_counter import COUNTING, FlopCount, FlopCounter, compiled_attribute
+from intensive_callbacks.footprint.counting_mode import COUNTING
+from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, compiled_attribute
 from intensive_callbacks.footprint.preserve import uncompiled
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class TrainingFlopCounter:
 
     def _in_place_of(self, compiled: Callable[..., Any], module: nn.Module) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            # Nothing of ours is there while it compiles or runs: it would be compiled again when it is gone.
+            # Nothing of ours may be in place while it compiles or runs: it would compile again without it.
             self._boundary.call(COUNTING, self._before, compiled, module, args, kwargs, off=self.abandon)
             output = None
             try:
@@ -127,9 +128,9 @@ class TrainingFlopCounter:
     def _count_uncompiled(self, compiled: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> None:
         try:
             with warnings.catch_warnings(), self._paused(), uncompiled(module):
-                warnings.simplefilter("ignore")  # the part says it again when it runs
+                warnings.simplefilter("ignore")  # the part warns again when it runs compiled
                 for each in module.modules():
-                    each._forward_hooks.clear()  # noqa: SLF001 - whoever listens hears each forward once
+                    each._forward_hooks.clear()  # noqa: SLF001 - each forward pass fires hooks once
                     each._forward_pre_hooks.clear()  # noqa: SLF001 - the same
                 args, kwargs = tree_map_only(Tensor, torch.clone, (args, kwargs))
                 with self._counter:

@@ -9,7 +9,7 @@ import torch
 
 from intensive_callbacks.boundary import Boundary
 from intensive_callbacks.footprint.compiled import TrainingFlopCounter
-from intensive_callbacks.footprint.flop_counter import COUNTING
+from intensive_callbacks.footprint.counting_mode import COUNTING
 from intensive_callbacks.footprint.preserve import is_lazy
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""What an operator costs: 2 FLOPs for each multiplication with its addition, from the shapes it was given.
+"""FLOPs of each operator from the shapes of its arguments: 2 for each multiplication with its addition.
 
 Products and convolutions are counted, elementwise work is not. Each formula takes the operator's arguments by the names
-of its schema and its output; anything with a ``shape`` does for a tensor, so the same formulas serve tensors that were
-computed and values of a traced graph. An operator that has no formula here may have one in
+of its schema and its output; anything with a ``shape`` will do for a tensor, so the same formulas serve tensors and
+values of a traced graph. An operator that has no formula here may have one in
 ``torch.utils.flop_counter.register_flop_formula``, which is where users add their own kernels.
 """
 
@@ -71,7 +71,7 @@ def _attention(given: Arguments, _: Any) -> int:
 
 
 def _attention_backward(given: Arguments, _: Any) -> int:
-    # The fused kernels keep no scores: they form them again, then one product each for q, k, v and the scores.
+    # The fused kernels keep no scores: they recompute them, then one product each for q, k, v and the scores.
     scores, mix = _scores_and_mix(given["query"].shape, given["key"].shape, given["value"].shape)
     return 3 * scores + 2 * mix
 
@@ -82,7 +82,7 @@ def _matrices(tensors: Sequence[Any]) -> int:
 
 
 def _recurrent(weights: Callable[[Arguments], Sequence[Any]], steps: str = "input", times: int = 1) -> Formula:
-    """Every weight matrix meets every step of every sequence once."""
+    """Every step of every sequence is multiplied by every weight matrix once."""
     return lambda given, _: times * 2 * prod(given[steps].shape[:-1]) * _matrices(weights(given))
 
 
@@ -179,7 +179,7 @@ _WITHOUT_PRODUCTS = frozenset(
 
 
 def is_product_like(operator: str) -> bool:
-    """Whether an operator, by its qualified name, may multiply matrices: what is not counted is then worth saying.
+    """Whether an operator, by its qualified name, may multiply matrices; one that has no formula is then reported.
 
     Of torch's own operators it goes by their names; a kernel from elsewhere may do anything.
 
@@ -194,7 +194,7 @@ def is_product_like(operator: str) -> bool:
 
 
 def causal_discount(given: Arguments, num_flops: int) -> int:
-    """The part of an attention's FLOPs that lies above the diagonal, which a kernel told ``is_causal`` may skip."""
+    """The part of an attention's FLOPs that lies above the diagonal, which a kernel with ``is_causal`` may skip."""
     if not given.get("is_causal"):
         return 0
     num_queries, num_keys = given["query"].shape[-2], given["key"].shape[-2]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from intensive_callbacks.boundary import Boundary, warn
 from intensive_callbacks.footprint.analytic import experts_by_formula
 from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, can_count_passively
 from intensive_callbacks.footprint.flop_formulas import FORMULAS
@@ -32,7 +33,7 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     """FLOPs of one forward pass of this batch, 1 MAC = 2 FLOPs, products and convolutions only.
 
     Runs the model in eval mode without gradients, uncompiled, and then traces it a second time with fvcore; where the
-    two differ by more than 1 % a warning says by which operators. Parameters, buffers, random states, modes and hooks
+    two differ by more than 1 %, a warning names the operators. Parameters, buffers, random states, modes and hooks
     are as before; the model's own forward hooks do fire, twice, so detach observers first.
 
     Args:
@@ -53,20 +54,20 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     model = getattr(model, "_orig_mod", model)
     count = _run(model, args, kwargs)
     if count.uncounted:
-        warnings.warn(
+        warn(
             f"FLOPs of these operators are not known and not in the count: {', '.join(count.uncounted)}; give them a "
             "formula with torch.utils.flop_counter.register_flop_formula",
-            stacklevel=2,
+            UserWarning,
         )
     macs = _trace(_Positional(model, args, kwargs))
     if macs is None:
         return count
     traced = int(2 * macs.total())
     if abs(traced - count.total) > TOLERANCE * count.total:
-        warnings.warn(
+        warn(
             f"two ways of counting FLOPs disagree: {count.total} as the operators ran, {count.by_operator}; "
-            f"{traced} by fvcore's trace, in MACs {dict(macs)}",
-            stacklevel=2,
+            f"{traced} by fvcore's trace, in MACs {dict(macs)}; the first is returned, so check these operators",
+            UserWarning,
         )
     return dataclasses.replace(count, traced=traced)
 
@@ -103,17 +104,14 @@ class _Positional(nn.Module):
 def _trace(model: _Positional) -> Counter[str] | None:
     """MACs by operator of the graph that fvcore traces; ``None`` where the model cannot be traced."""
     with warnings.catch_warnings(), on_the_side(model):
-        warnings.simplefilter("ignore")  # fvcore and the tracer warn of their own ways
+        warnings.simplefilter("ignore")  # fvcore and the tracer warn about their own limits
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(model, model.tensors)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.clear_op_handles().set_op_handle(**_handles())
-        try:
-            counts: Counter[str] = analysis.by_operator()
-        except Exception:  # noqa: BLE001 - tracing runs the user's code on tracers, which may fail in any way
-            return None
-    return counts
+        # Tracing runs the user's code on tracer tensors, which may fail in any way; the warning is ignored as well.
+        return Boundary().call("tracing with fvcore", analysis.by_operator)
 
 
 def _handles() -> dict[str, Handle]:
@@ -162,7 +160,7 @@ def _stand_in(value: Any) -> Any:
 
 
 def _recurrent_macs(inputs: list[Any], _: list[Any]) -> int:
-    """Every weight matrix of a layer's list meets every step once; its states have three dimensions."""
+    """Every step is multiplied by every weight matrix in the layer's list; its states have three dimensions."""
     steps, *others = map(_stand_in, inputs)
     listed = [item for other in others if isinstance(other, list) for item in other]
     return int(prod(steps.shape[:-1]) * sum(prod(item.shape) for item in listed if len(item.shape) == 2))

@@ -1,7 +1,8 @@
 """The callback's own time in a training, beside that of Lightning's monitors in the same run.
 
 Run from the repository's root: ``python tests/benchmarks/own_time.py``. Every event method of each callback is timed,
-and so is every forward hook that the library registers; the training, and what loggers do, are not. Two mixtures of
+and so is every forward hook that the library registers. Not timed are the training, what loggers do, and what an
+operator costs more inside a function mode (``observer.py`` beside this file compares whole steps). Two mixtures of
 experts: one of 4 layers of 8 experts with steps of about 20 ms, and one of 61 layers of 256 experts, whose widths are
 tiny so that it runs in seconds. Printed are microseconds: of an ordinary step and of a logging step, each the median
 over the steps of its kind after the first logging step, and per step where one in 50 is a logging step.

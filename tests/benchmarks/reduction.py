@@ -1,4 +1,4 @@
-"""The fused reduction beside torchmetrics' own synchronisation: the same states, in turn, on two processes."""
+"""The fused reduction beside torchmetrics' own synchronization: the same states, in turn, on two processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from intensive_callbacks import ConfigurationEntropyScore, PerformancePerParameter
-from intensive_callbacks.gathered import Gathered
+from intensive_callbacks.distributed import reduce_states
 
 ROUNDS = 40
 
@@ -33,14 +33,14 @@ def own(each: list) -> list[float]:
 
 
 def fused(each: list) -> list[float]:
-    here = Gathered()
-    for index, metric in enumerate(each):
-        here.add_metric(str(index), metric)
-    everywhere = here.reduce()
+    states = [metric.metric_state for metric in each]
+    sums = {f"{index}/{name}": state for index, own in enumerate(states) for name, state in own.items()}
+    reduced, _, _ = reduce_states(sums, {}, {})
     values = []
-    for index, metric in enumerate(each):
-        mine = metric.metric_state
-        everywhere.load_metric(str(index), metric)
+    for index, (metric, mine) in enumerate(zip(each, states, strict=True)):
+        for name in mine:
+            setattr(metric, name, reduced[f"{index}/{name}"])
+        metric._to_sync = False
         values.append(float(metric.compute()))
         for name, state in mine.items():  # as torchmetrics does after its own
             setattr(metric, name, state)

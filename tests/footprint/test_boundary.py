@@ -148,7 +148,7 @@ def test_a_forward_survives_a_broken_counter(name, monkeypatch):
 
 
 def test_strict_raises_and_leaves_nothing(monkeypatch):
-    monkeypatch.setattr("intensive_callbacks.footprint.flop_counter._CountingMode._count", breaks)
+    monkeypatch.setattr("intensive_callbacks.footprint.counting_mode.CountingMode._count", breaks)
     model, x = Net(), torch.randn(2, WIDTH)
     cost = TrainingCost(model, nullcontext, lambda *_: None, Boundary(strict=True))
     cost.begin(x.shape, 2)

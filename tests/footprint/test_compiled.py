@@ -1,4 +1,4 @@
-"""Compiled parts are counted aside, to the same sum as eager ones, and nothing tells afterwards."""
+"""Compiled parts run once more uncompiled to be counted: the same sum as eager ones, and no trace afterwards."""
 
 from __future__ import annotations
 
@@ -201,8 +201,8 @@ def test_side_effects_of_a_forward_happen_once():
         random.seed(2)
         np.random.seed(2)  # noqa: NPY002 - the same
         part = Careless()
-        heard = []
-        part.linear.register_forward_hook(lambda *_, heard=heard: heard.append(1))
+        fired = []
+        part.linear.register_forward_hook(lambda *_, fired=fired: fired.append(1))
         part = as_forward(part, "eager")
         first = nn.Linear(WIDTH, WIDTH)
         model = nn.ModuleList([first, part])
@@ -216,7 +216,7 @@ def test_side_effects_of_a_forward_happen_once():
         if counter:
             assert counter.result().total == 2 * LINEAR
         loss.backward()
-        assert (part.steps, len(part.losses), len(calls), len(heard), float(part.seen)) == (1, 1, 1, 1, 1.0)
+        assert (part.steps, len(part.losses), len(calls), len(fired), float(part.seen)) == (1, 1, 1, 1, 1.0)
         draws = [torch.rand(()), torch.tensor(random.random()), torch.tensor(np.random.rand())]  # noqa: NPY002
         gradients = [parameter.grad for parameter in model.parameters()]
         ends.append([loss, *gradients, part.mask, part.losses[0], torch.tensor(calls), *draws])
@@ -236,7 +236,7 @@ def test_the_extra_run_leaves_the_autocast_cache_alone():
 
 
 def test_a_buffer_saved_for_backward_survives_the_extra_run():
-    """Its value is put back after the run aside without a change that autograd would count."""
+    """Its value is restored after the extra run without a new version for autograd."""
 
     class Scaled(nn.Module):
         def __init__(self):

@@ -140,7 +140,7 @@ def test_a_model_that_cannot_be_counted_is_one_warning():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_several_processes_rerun_only_the_first_batch(monkeypatch):
-    """What runs aside may communicate, and the processes do not meet a new shape at the same step."""
+    """The extra run may communicate, and processes do not see a new shape at the same step."""
     compiled = Quadratic()
     compiled.compile(backend="eager")
     monkeypatch.setattr("intensive_callbacks.footprint.cost._num_processes", lambda: 2)

@@ -76,7 +76,7 @@ def test_every_attention_kernel_counts_the_same(backend):
         forward = counter.result()
         loss.backward()
     assert forward.total == decoder_flops()
-    # All but the unfused one form the scores again.
+    # All but the unfused one recompute the scores.
     recomputed = 0 if backend is SDPBackend.MATH else RECOMPUTED
     assert counter.result().total == 3 * decoder_flops() + recomputed
     assert counter.result().uncounted == {}

@@ -265,10 +265,10 @@ class IntensiveMetricsCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log what is due at this optimizer step."""
-        accuracy = None
-        if self._running.is_due(trainer.global_step):
-            accuracy = self._accuracy_in_training(trainer, pl_module)
-        self._log(trainer, accuracy, None)
+        step = trainer.global_step
+        if self._running.has_news(step):
+            due = self._running.is_due(step)
+            self._log(trainer, self._accuracy_in_training(trainer, pl_module) if due else None, None)
 
     def _accuracy_in_training(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         """From the callable, or from a key that training itself has just logged."""

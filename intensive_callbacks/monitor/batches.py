@@ -8,6 +8,22 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 
+def tensors(batch: Any) -> list[Tensor]:
+    """All tensors of a batch, in order.
+
+    Example:
+        >>> import torch
+        >>> len(tensors({"image": torch.zeros(8, 3), "labels": [torch.zeros(8), "names"]}))
+        2
+    """
+    if isinstance(batch, Tensor):
+        return [batch]
+    if type(batch) in (tuple, list, dict):  # most batches; torch's own walk takes ten times as long
+        parts = batch.values() if isinstance(batch, dict) else batch
+        return [tensor for part in parts for tensor in tensors(part)]
+    return [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
 def num_examples(batch: Any) -> int:
     """The first dimension of the first tensor; 0 where there is no tensor.
 
@@ -16,8 +32,7 @@ def num_examples(batch: Any) -> int:
         >>> num_examples({"image": torch.zeros(8, 3), "label": torch.zeros(8)})
         8
     """
-    tensor = next((leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
-    return 0 if tensor is None else tensor.shape[0]
+    return next((tensor.size(0) for tensor in tensors(batch) if tensor.dim()), 0)
 
 
 def shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
@@ -28,7 +43,12 @@ def shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
         >>> shapes({"image": torch.zeros(8, 3), "label": torch.zeros(8)})
         (torch.Size([8, 3]), torch.Size([8]))
     """
-    return tuple(leaf.shape for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
+    return tuple([_shape(tensor) for tensor in tensors(batch)])
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """A nested tensor has no shape, but a number of sequences and of elements."""
+    return (tensor.size(0), tensor.numel()) if tensor.is_nested else tensor.shape
 
 
 def _field(batch: Any, name: str) -> Tensor | None:

@@ -114,9 +114,7 @@ class Collector:
         num_examples = batches.num_examples(batch)
         self._open.add(num_examples, self._tokens_of(batch))
         if self._cost is not None:
-            positions = batches.num_positions(batch) or num_examples
-            begin = self._cost.begin
-            self.boundary.call("counting the FLOPs", begin, batches.shapes(batch), positions, off=self._give_up_on_flops)
+            self._cost.begin(batches.shapes(batch), batches.num_positions(batch) or num_examples)
 
     def _tokens_of(self, batch: Any) -> int | Tensor | None:
         if not self._counts_tokens:
@@ -191,7 +189,7 @@ class Collector:
         self._pace = None
 
     def _sample(self, sampling: bool, *, feeds: bool) -> None:
-        if self.observer:
+        if self.observer and self.observer.sampling != sampling:
             self.observer.switch(sampling=sampling)
         self.feeds.listen(feeds)
 

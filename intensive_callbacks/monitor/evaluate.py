@@ -45,10 +45,10 @@ class Results:
     undefined: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def take(self, selected: Selected, value: Any, error: Tensor | None) -> None:
+    def take(self, selected: Selected, value: Any, error: float | Tensor | None) -> None:
         """Add what one metric computed."""
         key = selected.card.key
-        values = named_values(key, value)
+        values = {key: value} if isinstance(value, float) else named_values(key, value)
         self.values |= values
         if math.isnan(values.get(key, 0.0)):
             self.undefined[key] = selected.undefined
@@ -72,15 +72,19 @@ def evaluate(
     """
     results = Results()
     known = facts.by_argument
+    tables = {id(routing): _LayerTable(routing) for routing in (window.training, window.validation) if routing}
     for each in selected:
-        if each.card.fed_by == "routing":
-            boundary.call(each.card.symbol, _from_routing, results, each, window, known, per_layer=per_layer)
-        else:
+        if each.card.fed_by != "routing":
             boundary.call(each.card.symbol, _from_signal, results, each, window, facts)
+        elif routing := routing_of(each.card, window):
+            boundary.call(each.card.symbol, tables[id(routing)].compute, each, known)
     for name, each in {**feeds.tapped, **feeds.gradients}.items():
         if name in window.sums and name not in window.failed:
             boundary.call(each.card.symbol, _from_states, results, each, name, window, facts)
-    boundary.call("metrics of routing", _from_samples, results, feeds, window, known, per_layer=per_layer)
+    if feeds.sampled:
+        boundary.call("metrics of routers' samples", _from_samples, tables, feeds, window, known)
+    for table in tables.values():
+        boundary.call("the means over layers", table.take_into, results, per_layer=per_layer)
     return results
 
 
@@ -117,56 +121,68 @@ def _from_states(results: Results, selected: Selected, name: str, window: Window
     results.take(selected, compute_unwrapped(metric), standard_error(metric))
 
 
-def _from_routing(
-    results: Results, selected: Selected, window: Window, facts: Mapping[str, float], *, per_layer: bool
-) -> None:
-    """One routing metric of every layer: layers with equally many experts are computed together."""
-    routing = routing_of(selected.card, window)
-    if not routing or not routing.groups:
-        return
-    layers: dict[str, float] = {}
-    for group in routing.groups:
-        known = {**facts, "num_experts": group.num_experts}
-        if selected.missing(known) or not selected.reads_routing_sums(known):
-            return
-        metric = selected.metric(known)
-        put_states(metric, group.states(), {})
-        values = torch.as_tensor(compute_unwrapped(metric), dtype=torch.float64)
-        layers.update(zip(group.layers, values.reshape(len(group.layers)).tolist(), strict=True))
-    _take_layers(results, selected, {name: layers[name] for name in routing.layers}, per_layer=per_layer)
-
-
 def _from_samples(
-    results: Results, feeds: Feeds, window: Window, facts: Mapping[str, float], *, per_layer: bool
+    tables: Mapping[int, _LayerTable], feeds: Feeds, window: Window, facts: Mapping[str, float]
 ) -> None:
     """The routing metrics that saw every decision themselves, one for each layer."""
-    layers: dict[str, dict[str, float]] = {}
-    chosen: dict[str, Selected] = {}
     for name, (selected, layer) in feeds.sampled.items():
-        if name in window.sums and name not in window.failed:
-            num_experts = feeds.num_experts(layer)
-            metric = selected.metric({**facts, "num_experts": num_experts})
+        routing = window.training
+        if routing and name in window.sums and name not in window.failed:
+            metric = selected.metric({**facts, "num_experts": feeds.num_experts(layer)})
             put_states(metric, window.sums[name], window.samples[name])
-            layers.setdefault(selected.card.key, {})[layer] = float(compute_unwrapped(metric))
-            chosen[selected.card.key] = selected
-    for key, values in layers.items():
-        _take_layers(results, chosen[key], values, per_layer=per_layer)
+            tables[id(routing)].put(selected, layer, float(compute_unwrapped(metric)))
 
 
-def _take_layers(results: Results, selected: Selected, layers: Mapping[str, float], *, per_layer: bool) -> None:
-    """The mean over layers with its standard error, the worst layer, and each on request."""
-    card = selected.card
-    defined = torch.tensor([value for value in layers.values() if not math.isnan(value)], dtype=torch.float64)
-    mean = float(defined.mean()) if len(defined) else math.nan
-    error = layerwise_standard_error(defined)
-    results.take(selected, mean, error)
-    if card.better != "neither" and len(layers) > 1:
-        worst = defined.min() if card.better == "higher" else defined.max()
-        results.values[f"{card.key}_worst"] = float(worst) if len(defined) else math.nan
-    if per_layer:
-        name = card.key.partition("/")[2]
-        results.values |= {f"routing_by_layer/{name}/{layer}": value for layer, value in layers.items()}
-        results.values[f"{card.key}_standard_error"] = float(error)
+class _LayerTable:
+    """The values of routing metrics in the layers of one window: a row for each metric, a column for each layer."""
+
+    def __init__(self, routing: RoutingSums) -> None:
+        self.routing = routing
+        self._place = {layer: place for place, layer in enumerate(routing.layers)}
+        self._rows: dict[str, tuple[Selected, Tensor]] = {}
+
+    def compute(self, selected: Selected, facts: Mapping[str, float]) -> None:
+        """Compute a metric in every layer: layers with equally many experts together."""
+        row = torch.empty(len(self._place), dtype=torch.float64)
+        for group in self.routing.groups:
+            known = {**facts, "num_experts": group.num_experts}
+            if selected.missing(known) or not selected.reads_routing_sums(known):
+                return
+            metric = selected.metric(known)
+            put_states(metric, group.states(), {})
+            values = compute_unwrapped(metric).reshape(-1)
+            if len(self.routing.groups) == 1:
+                row = values.double()
+            else:
+                row[[self._place[layer] for layer in group.layers]] = values.double()
+        self._rows[selected.card.key] = selected, row
+
+    def put(self, selected: Selected, layer: str, value: float) -> None:
+        """Set a metric's value in one layer."""
+        nothing = torch.full((len(self._place),), math.nan, dtype=torch.float64)
+        self._rows.setdefault(selected.card.key, (selected, nothing))[1][self._place[layer]] = value
+
+    def take_into(self, results: Results, *, per_layer: bool) -> None:
+        """Add the mean over layers with its standard error, the worst layer, and each on request."""
+        if not self._rows:
+            return
+        values = torch.stack([row for _, row in self._rows.values()])
+        means, errors = values.nanmean(-1), layerwise_standard_error(values)
+        least, most = (torch.where(values.isnan(), sign * torch.inf, values) for sign in (1, -1))
+        figures = torch.stack([means, errors, least.amin(-1), most.amax(-1)], -1).tolist()
+        for (selected, row), (mean, error, low, high) in zip(self._rows.values(), figures, strict=True):
+            card = selected.card
+            if math.isnan(error):  # some layers are undefined
+                error = float(layerwise_standard_error(row[~row.isnan()]))
+            results.take(selected, mean, error)
+            if card.better != "neither" and len(self._place) > 1:
+                worst = low if card.better == "higher" else high
+                results.values[f"{card.key}_worst"] = math.nan if math.isnan(mean) else worst
+            if per_layer:
+                name = card.key.partition("/")[2]
+                layers = zip(self._place, row.tolist(), strict=True)
+                results.values |= {f"routing_by_layer/{name}/{layer}": value for layer, value in layers}
+                results.values[f"{card.key}_standard_error"] = error
 
 
 def routing_of(card: Card, window: Window) -> RoutingSums | None:

@@ -284,6 +284,10 @@ class Monitor:
         """Whether values are due at this optimizer step."""
         return step // self.every_n_steps != self._step // self.every_n_steps
 
+    def has_news(self, step: int) -> bool:
+        """Whether :meth:`log` gives values at this optimizer step, also without an accuracy."""
+        return self.is_due(step) or not self._is_baseline_logged or self.collector.has_ended_validation
+
     # A logging step.
 
     def log(
@@ -321,14 +325,15 @@ class Monitor:
         return results.values
 
     def _log(self, step: int, accuracy: Any, num_examples: int | None) -> Results | None:
-        due, first = self.is_due(step), not self._is_baseline_logged
+        due, first, has_news = self.is_due(step), not self._is_baseline_logged, self.has_news(step)
         self._increment, self._step = max(step - self._step, 1), step
-        if not (due or first or accuracy is not None or self.collector.has_ended_validation):
+        if not has_news and accuracy is None:
             return None
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples) or Quality(unusable=1)
         window = self.collector.close(quality, due=due, first=first).reduced()
         self._report_failures(window)
-        self._count()
+        if first or window.has_validation or not window.validates:  # a walk over all modules
+            self._count()
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
         results = evaluate(
             window, self.facts, self.selected, self.feeds, self.boundary, per_layer=self._per_layer

@@ -37,6 +37,7 @@ class Selected:
     given: Metric | None = None
     asked: bool = True
     _built: dict[tuple[float, ...], Metric] = field(default_factory=dict, repr=False)
+    _reads_sums: bool | None = field(default=None, repr=False)
 
     @cached_property
     def metric_class(self) -> Any:
@@ -80,7 +81,9 @@ class Selected:
 
     def reads_routing_sums(self, facts: Mapping[str, float]) -> bool:
         """Whether the states are sums that every router's accumulator has."""
-        return {*state_names(self.metric(facts))} <= row_columns(1).keys()
+        if self._reads_sums is None:
+            self._reads_sums = {*state_names(self.metric(facts))} <= row_columns(1).keys()
+        return self._reads_sums
 
     @property
     def undefined(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ class LayerGroup:
 
     def states(self) -> dict[str, Tensor]:
         """Views of the sums by name: ``[L, E]`` of load, importance and probability, ``[L]`` of the others."""
+        return self._states
+
+    @cached_property
+    def _states(self) -> dict[str, Tensor]:
         return {
             name: self.values[:, columns] if name in PER_EXPERT else self.values[:, columns.start]
             for name, columns in row_columns(self.num_experts).items()

@@ -260,7 +260,7 @@ def test_properties_that_raise_are_absent():
     assert [(layer.name, layer.num_experts) for layer in observer.layers] == [("0", E)]
 
 
-def test_lazy_modules_are_skipped_and_counted_once_they_have_a_shape():
+def test_lazy_modules_are_counted_once_they_have_a_shape():
     block = LinearGate()
     block.gate = nn.LazyLinear(E, bias=False)
     block.experts = nn.ModuleList(nn.LazyLinear(D) for _ in range(E))

@@ -139,7 +139,7 @@ class LayerHooks:
         if self._depth == 0 or self.failed or self._context.paused:
             return
         if id(module) in self._arguments:
-            self.decision.read_arguments(*self._arguments[id(module)].read(args, kwargs))
+            self.decision.take("experts", *self._arguments[id(module)].read(args, kwargs))
         elif self._watching is None:
             return
         if self._watching is None or not self.decision.is_made or torch.compiler.is_compiling():

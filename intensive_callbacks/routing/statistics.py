@@ -82,10 +82,15 @@ class RoutingStatistics:
         sums = {name: total if name in PER_EXPERT else total[0] for name, total in self._sums.items()}
         return {"load": load, "num_invalid": num_invalid, "num_dropped": num_dropped, **sums}
 
-    def accumulators(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The integer and the floating-point tensors that are added to, in the order of a row."""
-        sums = self._sums
-        return [self._counts, *(sums[name] for name in COUNTS[3:])], [sums[name] for name in REALS]
+    @property
+    def integers(self) -> list[Tensor]:
+        """The integer tensors that are added to, in the order of a row."""
+        return [self._counts, *(self._sums[name] for name in COUNTS[3:])]
+
+    @property
+    def reals(self) -> list[Tensor]:
+        """The floating-point tensors that are added to, in the order of a row."""
+        return [self._sums[name] for name in REALS]
 
     def waiting(self) -> list[int]:
         """What is still to be added to ``num_tokens``, ``num_probabilities``, ``num_selected`` and ``num_logits``."""
@@ -194,7 +199,7 @@ class RoutingStatistics:
 
 
 def row_columns(num_experts: int) -> dict[str, slice]:
-    """Where each sum stands in one row of a layer's :meth:`RoutingStatistics.accumulators`."""
+    """Where each sum stands in one row of a layer: the integers, then the reals."""
     columns, start = {}, 0
     for name in (*COUNTS, *REALS):
         stop = start + (num_experts if name in PER_EXPERT else 1)

@@ -92,11 +92,6 @@ class Decision:
         if probabilities is not None:
             self.probabilities = probabilities.detach().clone()
 
-    def read_arguments(self, ids: Any, weights: Any) -> None:
-        """Take the dispatch from the arguments that the experts were called with."""
-        if isinstance(ids, Tensor) and not ids.is_floating_point():
-            self._take("experts", ids, weights)
-
     def read_later(self, output: Any) -> None:
         """Keep what the router returned, in case the experts are not called."""
         self._returned = output
@@ -109,12 +104,15 @@ class Decision:
         if whole and self.source is None:
             ids = whole[0]
             fitting = [t for t in real if t.shape == ids.shape and (t.shape[-1] != self.num_classes or len(real) == 1)]
-            self._take("router", ids, fitting[0] if fitting else None)
+            self.take("router", ids, fitting[0] if fitting else None)
         scores = [t for t in real if t.shape[-1] == self.num_classes]
         if scores and self.logits is None and self.probabilities is None:
             self.logits = scores[0].detach()
 
-    def _take(self, source: str, ids: Tensor, weights: Any) -> None:
+    def take(self, source: str, ids: Any, weights: Any) -> None:
+        """Take the dispatch from integers or booleans that ``source`` was called with or returned."""
+        if not isinstance(ids, Tensor) or ids.is_floating_point():
+            return
         width = ids.shape[-1]
         if ids.dim() > 2 and ids.shape[-2] == self.num_classes and ids.dtype == torch.bool:
             dispatch = ids.any(-1)  # [T, E, C], one column for each place of an expert's capacity

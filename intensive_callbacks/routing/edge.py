@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING, Any
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class FunctionWatch(TorchFunctionMode):
-    """Calls ``see(name, output, args, kwargs)`` after every function of torch whose name is in ``names``.
+    """Calls ``see(handlers, output, args, kwargs)`` after every function of torch whose name has handlers.
 
     Args:
         see: must not raise.
-        names: the functions' names.
+        handlers: by the function's name.
     """
 
-    def __init__(self, see: Callable[..., object], names: frozenset[str]) -> None:
+    def __init__(self, see: Callable[..., object], handlers: Mapping[str, Any]) -> None:
         super().__init__()
         self._see = see
-        self._names = names
+        self._handlers = handlers
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **kwargs) if kwargs else func(*args)
         name = getattr(func, "__name__", "")
-        if name in self._names:
-            self._see(name, output, args, kwargs or {})
+        if name in self._handlers:
+            self._see(self._handlers[name], output, args, kwargs or {})
         return output
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.discovery import MoELayer
     from intensive_callbacks.routing.readers import Reader
     from intensive_callbacks.routing.statistics import RoutingStatistics
-    from intensive_callbacks.routing.watch import Handlers
+    from intensive_callbacks.routing.watch import Handler
 
 
 # What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
@@ -62,16 +62,12 @@ class LayerHooks:
         self._other_experts = [module for modules in called for module in modules[1:]]
         # Of the forwards in training (True) and evaluation (False), those that are read without watching.
         self._readable = {True, False} if self._arguments else set()
-        self._counting, self._sampling = self._watch(COUNTING), self._watch(SAMPLING)
+        see = context.hook(self.part, self._see, off=self.switch_off)
+        self._counting, self._sampling = FunctionWatch(see, COUNTING), FunctionWatch(see, SAMPLING)
         self._watching: FunctionWatch | None = None
         self._deferring = False
         self._depth = 0
         self._handles = ExitStack()
-
-    def _watch(self, handlers: Handlers) -> FunctionWatch:
-        return FunctionWatch(
-            self._context.hook(self.part, self._see, handlers, off=self.switch_off), frozenset(handlers)
-        )
 
     def attach(self, handles: ExitStack) -> None:
         """Register the hooks; closing ``handles`` removes them."""
@@ -116,16 +112,17 @@ class LayerHooks:
             self._watching = None
         self.decision.clear()
 
-    def _see(self, handlers: Handlers, name: str, *call: Any) -> None:
-        """Note what the function ``name`` of torch did while the layer runs."""
+    def _see(self, handlers: tuple[Handler, ...], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note what one function of torch did while the layer runs."""
         if not self.failed and not self._context.paused:
-            for handler in handlers[name]:
-                handler(self.decision, Call(*call))
+            call = Call(output, args, kwargs)
+            for handler in handlers:
+                handler(self.decision, call)
 
     def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The outermost of the layer's modules begins."""
+        """One of the layer's modules begins; at the outermost, start to look."""
         context = self._context
-        if self.failed or not context.is_listening:
+        if self.failed or context.paused or (self._depth == 0 and not context.is_listening):
             return
         self._depth += 1
         if self._depth > 1:
@@ -142,7 +139,7 @@ class LayerHooks:
         if self._depth == 0 or self.failed or self._context.paused:
             return
         if id(module) in self._arguments:
-            self.decision.read_arguments(*self._arguments[id(module)].read(args, kwargs))
+            self.decision.take("experts", *self._arguments[id(module)].read(args, kwargs))
         elif self._watching is None:
             return
         if self._watching is None or not self.decision.is_made or torch.compiler.is_compiling():

@@ -58,6 +58,7 @@ class RouterObserver:
             counted twice. In eager mode that is known without it.
         mask: ``[B, S]`` booleans, false on padding; ``None`` takes the ``attention_mask`` of the model's inputs.
         on_sample: as above; ``None`` for nobody.
+        handles: what :meth:`detach` closes to remove every hook.
 
     An exception in a hook is one warning: that layer is switched off, the others and the model's forward go on.
 
@@ -98,7 +99,7 @@ class RouterObserver:
         readers = routers if isinstance(routers, dict) else {}
         hooks = ((layer.name, call(part_of(layer), self._build, layer, readers)) for layer in self.layers)
         self._hooks = {name: built for name, built in hooks if built is not None}
-        self._attachment = ExitStack()
+        self.handles = ExitStack()
 
     def _build(self, layer: MoELayer, readers: Mapping[str, Reader]) -> LayerHooks:
         reader = next((read for pattern, read in readers.items() if fnmatchcase(layer.name, pattern)), None)
@@ -160,7 +161,7 @@ class RouterObserver:
                 self._attach(part_of(layer), self._attach_layer, hooks, off=hooks.switch_off)
         if self.layers:
             self._attach(MASK_PART, self._attach_masks)
-            self._attachment.enter_context(_side_effects_in_compiled_checkpoints())
+            self.handles.enter_context(_side_effects_in_compiled_checkpoints())
         self._context.switch(attached=True)
         return self
 
@@ -168,7 +169,7 @@ class RouterObserver:
         self, part: str, attach: Callable[..., object], *args: Any, off: Callable[[], object] | None = None
     ) -> None:
         handles = ExitStack()
-        self._attachment.callback(handles.close)
+        self.handles.callback(handles.close)
         self._boundary.call(part, attach, *args, handles, off=off or handles.close)
 
     def _attach_layer(self, hooks: LayerHooks, handles: ExitStack) -> None:
@@ -182,7 +183,7 @@ class RouterObserver:
     def detach(self) -> None:
         """Remove the hooks; if the model ran, warn about the layers that were never observed."""
         was_attached = self._context.attached
-        self._attachment.close()
+        self.handles.close()
         self._context.switch(attached=False)
         for hooks in self._hooks.values():
             self._boundary.call(hooks.part, hooks.abandon)

@@ -63,10 +63,8 @@ class ExpertsArguments:
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
         """The ids and the weights of one call."""
-        return _pick(self.ids, args, kwargs), _pick(self.weights, args, kwargs)
-
-
-def _pick(place: tuple[int, str] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    if place is None:
-        return None
-    return args[place[0]] if len(args) > place[0] else kwargs.get(place[1])
+        found: list[Any] = [None, None]
+        for slot, place in enumerate((self.ids, self.weights)):
+            if place is not None:
+                found[slot] = args[place[0]] if len(args) > place[0] else kwargs.get(place[1])
+        return found[0], found[1]

@@ -82,10 +82,15 @@ class RoutingStatistics:
         sums = {name: total if name in PER_EXPERT else total[0] for name, total in self._sums.items()}
         return {"load": load, "num_invalid": num_invalid, "num_dropped": num_dropped, **sums}
 
-    def accumulators(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The integer and the floating-point tensors that are added to, in the order of a row."""
-        sums = self._sums
-        return [self._counts, *(sums[name] for name in COUNTS[3:])], [sums[name] for name in REALS]
+    @property
+    def integers(self) -> list[Tensor]:
+        """The integer tensors that are added to, in the order of a row."""
+        return [self._counts, *(self._sums[name] for name in COUNTS[3:])]
+
+    @property
+    def reals(self) -> list[Tensor]:
+        """The floating-point tensors that are added to, in the order of a row."""
+        return [self._sums[name] for name in REALS]
 
     def waiting(self) -> list[int]:
         """What is still to be added to ``num_tokens``, ``num_probabilities``, ``num_selected`` and ``num_logits``."""
@@ -112,12 +117,14 @@ class RoutingStatistics:
             self._add_tokens("num_tokens", sample.num_tokens, sample.mask)
         if sampling:
             with torch.no_grad():
-                self._sample_weights(sample)
-                self._sample_probabilities(sample)
+                selected = None if sample.expert_ids is None else self._valid(sample.expert_ids)
+                self._sample_weights(sample, selected)
+                self._sample_probabilities(sample, selected)
 
     def count(self, ids: Tensor, mask: Tensor | None) -> None:
         """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
-        slots = ids.to(torch.int64).clamp(-2, self.num_experts)  # -2 and E, the invalid ones, are slot E modulo E + 2
+        ids = ids if ids.dtype == torch.int64 else ids.to(torch.int64)
+        slots = ids.clamp(-2, self.num_experts)  # -2 and E, the invalid ones, are slot E modulo E + 2
         ones = self._one if mask is None else mask[:, None].to(torch.int64)
         if self.device.type == "cpu":  # one operator, which takes negative indices; on a GPU it would sort the ids
             self._counts.index_put_((slots,), ones, accumulate=True)
@@ -151,19 +158,19 @@ class RoutingStatistics:
         slots = ids.clamp(0, self.num_experts - 1)
         return slots, slots == ids
 
-    def _sample_weights(self, sample: RouterSample) -> None:
+    def _sample_weights(self, sample: RouterSample, selected: tuple[Tensor, Tensor] | None) -> None:
         if sample.weights is None:
             return
         weights = sample.weights.to(self._sums["importance"].dtype)
-        if sample.expert_ids is None:
+        if selected is None:
             self._add("importance", weights, sample.mask)
             return
-        slots, used = self._valid(sample.expert_ids)
+        slots, used = selected
         if sample.mask is not None:
             used = used & sample.mask[:, None]
         self._sums["importance"].scatter_add_(0, slots.flatten(), weights.masked_fill(~used, 0).flatten())
 
-    def _sample_probabilities(self, sample: RouterSample) -> None:
+    def _sample_probabilities(self, sample: RouterSample, selected: tuple[Tensor, Tensor] | None) -> None:
         if sample.logits is not None:
             log_partition = sample.logits.float().logsumexp(-1)
             self._add("log_partition", log_partition, sample.mask)
@@ -180,8 +187,8 @@ class RoutingStatistics:
         self._add("entropy", torch.special.entr(probabilities).sum(-1), sample.mask)
         if self.num_experts > 1:
             self._add("margin", -probabilities.topk(2).values.diff(dim=-1).squeeze(-1), sample.mask)
-        if sample.expert_ids is not None:
-            slots, used = self._valid(sample.expert_ids)
+        if selected is not None:
+            slots, used = selected
             chosen = probabilities.gather(-1, slots).masked_fill(~used, 0)
         elif sample.dispatch is not None:
             chosen = probabilities * sample.dispatch
@@ -192,7 +199,7 @@ class RoutingStatistics:
 
 
 def row_columns(num_experts: int) -> dict[str, slice]:
-    """Where each sum stands in one row of a layer's :meth:`RoutingStatistics.accumulators`."""
+    """Where each sum stands in one row of a layer: the integers, then the reals."""
     columns, start = {}, 0
     for name in (*COUNTS, *REALS):
         stop = start + (num_experts if name in PER_EXPERT else 1)

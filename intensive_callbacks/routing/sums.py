@@ -167,8 +167,8 @@ def _by_device(layers: list[RoutingStatistics]) -> dict[torch.device, dict[int, 
 
 def _accumulators(layers: Iterable[RoutingStatistics]) -> tuple[list[Tensor], list[Tensor]]:
     """All tensors that are added to, layer after layer: integers and floating-point ones."""
-    integers, reals = zip(*(each.accumulators() for each in layers), strict=True)
-    return list(chain(*integers)), list(chain(*reals))
+    layers = list(layers)
+    return [t for each in layers for t in each.integers], [t for each in layers for t in each.reals]
 
 
 def _read(layers: list[RoutingStatistics], device: torch.device | str) -> Tensor:

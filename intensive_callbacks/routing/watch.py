@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from intensive_callbacks.routing.decision import Decision
 
+    Handler = Callable[["Decision", "Call"], None]
+
 
 @dataclass(slots=True)
 class Call:
@@ -156,10 +158,9 @@ SCORES = {
     "softmax": _see_softmax,
 }
 
-Handlers = dict[str, "tuple[Callable[[Decision, Call], None], ...]"]
 
 # What is watched where ids alone are counted, and where probabilities are sampled, too.
-COUNTING: Handlers = {name: (handler,) for name, handler in SELECTIONS.items()}
-SAMPLING: Handlers = {
+COUNTING: dict[str, tuple[Handler, ...]] = {name: (handler,) for name, handler in SELECTIONS.items()}
+SAMPLING: dict[str, tuple[Handler, ...]] = {
     name: tuple(table[name] for table in (SELECTIONS, SCORES) if name in table) for name in {**SELECTIONS, **SCORES}
 }

@@ -1,4 +1,4 @@
-"""Mixtures written in torch alone: found with nothing told, and read token by token."""
+"""Mixtures written in torch alone: found without help, and read token by token."""
 
 from __future__ import annotations
 

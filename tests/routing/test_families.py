@@ -1,4 +1,4 @@
-"""Every family of transformers: its routers are found with nothing told, and what is read is what its experts do."""
+"""Every family of transformers: its routers are found, and what is read is what its experts compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on models that are made sick on purpose, and on one that is well."""
+"""The verdict on models that are made unhealthy on purpose, and on a healthy one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kinds(health, window):
     return {(finding.layer, finding.kind) for finding in health.findings(window)}
 
 
-def test_a_random_model_is_well():
+def test_a_random_model_is_healthy():
     health, window = RoutingHealth(), window_of(biased([0.0] * E))
     assert health.findings(window) == []
     assert health.verdict(window).startswith("healthy: 2 of 2 routers judged")
@@ -50,7 +50,7 @@ def test_a_random_model_is_well():
         ([0, 0, 0, 0, 0, -50.0], "dead experts"),
     ],
 )
-def test_sick_by_its_bias(bias, kind):
+def test_unhealthy_by_its_bias(bias, kind):
     health, window = RoutingHealth(), window_of(biased(bias))
     assert kinds(health, window) == {("0", kind)}
     assert f"{kind} in 0" in health.verdict(window)
@@ -65,7 +65,7 @@ def test_imbalance():
     assert kinds(health, window) == {("0", "imbalance")}
 
 
-def test_drift_of_logits_is_told_by_the_first_window():
+def test_drift_of_logits_is_relative_to_the_first_window():
     model, health = biased([0.0] * E), RoutingHealth()
     assert health.new(window_of(model)) == []
     model[0].gate.weight.data *= 12
@@ -89,7 +89,7 @@ def test_all_experts_of_every_token_is_no_collapse():
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, set()), (-1, {"collapse"})])
 def test_a_router_trained_against_balance_collapses(sign, expected):
-    """The Switch loss, minimised and maximised."""
+    """The Switch loss, minimized and maximized."""
     block = Top1()
     model = nn.Sequential(block)
     optimizer = torch.optim.Adam(block.gate.parameters(), lr=0.05)

@@ -340,7 +340,7 @@ def test_compiled_and_checkpointed_counts_once(around):
         assert int(states["num_probabilities"]) == 60
 
 
-def test_attached_after_compilation_says_so():
+def test_attached_after_compilation_warns():
     model, x = Tower(Einsum), torch.randn(4, 5, D)
     compiled = torch.compile(model, backend="eager")
     compiled(x)
@@ -400,7 +400,7 @@ def test_a_pattern_restricts_and_an_unknown_one_raises():
         RouterObserver(model, routers={"nothing.*": print})
 
 
-def test_what_cannot_be_read_is_said():
+def test_an_unreadable_layer_warns():
     class Opaque(nn.Module):
         def __init__(self):
             super().__init__()
@@ -416,7 +416,7 @@ def test_what_cannot_be_read_is_said():
         observer.detach()
 
 
-def test_a_layer_that_never_runs_is_said():
+def test_a_layer_that_never_runs_warns():
     model = Tower()
     observer = RouterObserver(model).attach()
     model.blocks[0](torch.randn(3, D))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.baselines import load_baselines as load_baselines
     from intensive_callbacks.benchmark.table import BenchmarkTable as BenchmarkTable
     from intensive_callbacks.callback import IntensiveMetricsCallback as IntensiveMetricsCallback
+    from intensive_callbacks.cards import register_card as register_card
     from intensive_callbacks.footprint.flops import FlopCount as FlopCount
     from intensive_callbacks.footprint.flops import count_flops as count_flops
     from intensive_callbacks.footprint.parameters import ParameterCount as ParameterCount
@@ -18,27 +19,40 @@ if TYPE_CHECKING:
     from intensive_callbacks.losses import SparseAccuracyLoss as SparseAccuracyLoss
     from intensive_callbacks.metrics import *
     from intensive_callbacks.monitor import Monitor as Monitor
-    from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
-    from intensive_callbacks.routing.sample import RouterSample as RouterSample
+    from intensive_callbacks.monitor import register_signal as register_signal
     from intensive_callbacks.monitor.taps import RouterTap as RouterTap
     from intensive_callbacks.monitor.taps import Tap as Tap
+    from intensive_callbacks.routing.observer import RouterObserver as RouterObserver
+    from intensive_callbacks.routing.sample import RouterSample as RouterSample
+    from intensive_callbacks.sinks import ConsoleSink as ConsoleSink
+    from intensive_callbacks.sinks import FileSink as FileSink
+    from intensive_callbacks.sinks import LoggerSink as LoggerSink
+    from intensive_callbacks.sinks import Sink as Sink
+    from intensive_callbacks.sinks import WandbSink as WandbSink
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "BenchmarkTable": "benchmark.table",
+    "ConsoleSink": "sinks",
+    "FileSink": "sinks",
     "FlopCount": "footprint.flops",
     "IntensiveMetricsCallback": "callback",
+    "LoggerSink": "sinks",
     "Monitor": "monitor",
     "ParameterCount": "footprint.parameters",
     "RouterObserver": "routing.observer",
     "RouterSample": "routing.sample",
     "RouterTap": "monitor.taps",
+    "Sink": "sinks",
     "SparseAccuracyLoss": "losses",
     "Tap": "monitor.taps",
+    "WandbSink": "sinks",
     "count_flops": "footprint.flops",
     "count_parameters": "footprint.parameters",
     "load_baselines": "benchmark.baselines",
+    "register_card": "cards",
+    "register_signal": "monitor",
 }
 for _card in CARDS:
     if _card.metric:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class Refused(ValueError):
+class Refused(ValueError):  # noqa: N818 - it is a ValueError to the user
     """A setting that cannot be used: the one exception that crosses the boundary, before training starts."""
 
 
@@ -139,7 +139,7 @@ def at_boundary(event: Callable[..., Any]) -> Callable[..., Any]:
             return event(self, *args, **kwargs)
         except Refused:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - this is the boundary
             try:
                 self.boundary.fail(event.__name__, error)
             except Exception as raised:
@@ -153,7 +153,7 @@ def at_boundary(event: Callable[..., Any]) -> Callable[..., Any]:
 def remove_hooks(model: nn.Module) -> None:
     """Remove all forward hooks of this library from a model: the last resort where what registered them failed."""
     for module in model.modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):  # noqa: SLF001 - there is no public list
             ours = [
                 number
                 for number, hook in hooks.items()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.monitor.taps import RouterTap, Tap
     from intensive_callbacks.sinks import Sink
 
+
 def _in_a_fit(event: Callable[..., Any]) -> Callable[..., Any]:
     """An event that is ignored where no Monitor runs: outside a fit, or where it could not be built."""
 
@@ -67,7 +68,7 @@ class IntensiveMetricsCallback(Callback):
         model_name: the model's name in the final table; the LightningModule's class by default.
         task: the task's name in the final table.
         per_layer: also log the routing values of every layer.
-        observe: ``"sampled"`` collects what needs logits on the steps that feed a logged value, ``"every_step"`` on all.
+        observe: ``"sampled"`` collects what needs logits in steps that feed a logged value, ``"every_step"`` in all.
         strict: raise instead of warning when something cannot be measured.
         alert: also send what ``routing/health`` warns about in mid-training as a W&B alert.
         publish_dashboard: bring charts and workspace to the project of an online W&B run, when training starts.
@@ -132,14 +133,16 @@ class IntensiveMetricsCallback(Callback):
         self._has_accuracy = False
         self._gradients: GradientPairs | None = None
         self._publishes = publish_dashboard
+        self._state_key = self._generate_state_key(
+            accuracy=_name(accuracy),
+            metrics=metrics if isinstance(metrics, str) else [_name(each) for each in metrics],
+            **{name: self.options[name] for name in ("every_n_steps", "model_name", "task", "per_layer")},
+        )
 
     @property
     def state_key(self) -> str:
         """Where a checkpoint keeps the state; two callbacks that measure different things have two."""
-        chosen = self.options["metrics"]
-        metrics = chosen if isinstance(chosen, str) else [_name(each) for each in chosen]
-        names = {name: self.options[name] for name in ("every_n_steps", "model_name", "task", "per_layer")}
-        return self._generate_state_key(accuracy=_name(self.accuracy), metrics=metrics, **names)
+        return self._state_key
 
     @property
     def history(self) -> History:
@@ -207,8 +210,8 @@ class IntensiveMetricsCallback(Callback):
     def _take_baseline(self, trainer: Trainer, value: float) -> None:
         if self._running.facts.random_baseline is None and (trainer.ckpt_path or trainer.global_step):
             warn(
-                'random_baseline="measure" needs an untrained model, and this one goes on from a checkpoint: no baseline '
-                "is taken, and what needs it is absent. Pass random_baseline= as a fraction"
+                'random_baseline="measure" needs an untrained model, and this one goes on from a checkpoint: what '
+                "needs the accuracy of chance is absent. Pass random_baseline= as a fraction"
             )
         else:
             self._running.measured_baseline(value)
@@ -323,8 +326,8 @@ class IntensiveMetricsCallback(Callback):
             known = sorted(key for key in map(str, trainer.callback_metrics) if not key.startswith(OURS))
             self.boundary.warn(
                 "the accuracy's key",
-                f"accuracy={self.accuracy!r} {what} (logged: {', '.join(known) or 'nothing'}); what needs an accuracy is "
-                "not computed. Log it with self.log(..., on_epoch=True), name another key, or pass accuracy=None",
+                f"accuracy={self.accuracy!r} {what} (logged: {', '.join(known) or 'nothing'}); what needs an accuracy "
+                "is not computed. Log it with self.log(..., on_epoch=True), name another key, or pass accuracy=None",
             )
 
     # The end.
@@ -398,7 +401,7 @@ def _gradient_pairs(trainer: Trainer) -> GradientPairs:
 
 def _folder(trainer: Trainer) -> Path | None:
     """Where the files of a run go: beside its logger's, as ModelCheckpoint's do."""
-    if trainer.fast_dev_run:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning sets it aside
         return None
     if not trainer.loggers:
         return Path(trainer.default_root_dir) / FOLDER

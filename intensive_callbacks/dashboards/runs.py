@@ -36,6 +36,19 @@ class RunRecord:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, entry: dict[str, Any]) -> dict[str, str]:
+        """Take one record of the file; returns the paths of the tables that it names, by key."""
+        if entry["type"] == "run":
+            self.name = entry["run"].get("display_name") or entry["run"].get("run_id") or self.name
+        if entry["type"] != "history":
+            return {}
+        item = entry["history"].get("item", {})
+        values = {key: value for key, value in item.items() if _is_ours(key) and isinstance(value, int | float)}
+        step = next((item[key] for key in _STEPS if key in item), None)
+        if values and step is not None:
+            self.rows.append({"step": step, **values})
+        return {key.removesuffix(".path"): item[key] for key in item if key.endswith(".path")}
+
 
 def read_run(folder: str | Path) -> RunRecord:
     """Read an offline run: its folder, or the ``.wandb`` file in it.
@@ -50,9 +63,9 @@ def read_run(folder: str | Path) -> RunRecord:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", str(path), "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as reader:  # noqa: S603  # our own interpreter
             for line in reader.stdout or ():
-                _add_entry(json.loads(line), record, paths)
+                paths |= record.add(json.loads(line))
         errors.seek(0)
-        record.notes += [f"{record.name}: {line.rpartition('inspect: ')[2].strip()}" for line in errors]
+        record.notes.extend(f"{record.name}: {line.rpartition('inspect: ')[2].strip()}" for line in errors)
     for key, table in paths.items():
         _read_table(path.parent / "files" / table, key, record)
     if not record.rows:
@@ -67,18 +80,6 @@ def _file(path: Path) -> Path:
     if not files:
         raise FileNotFoundError(f"no .wandb file in {path}; expected a run's folder such as wandb/offline-run-…")
     return files[0]
-
-
-def _add_entry(entry: dict[str, Any], record: RunRecord, paths: dict[str, str]) -> None:
-    if entry["type"] == "run":
-        record.name = entry["run"].get("display_name") or entry["run"].get("run_id") or record.name
-    elif entry["type"] == "history":
-        item = entry["history"].get("item", {})
-        values = {key: value for key, value in item.items() if _is_ours(key) and isinstance(value, int | float)}
-        step = next((item[key] for key in _STEPS if key in item), None)
-        if values and step is not None:
-            record.rows.append({"step": step, **values})
-        paths.update({key.removesuffix(".path"): item[key] for key in item if key.endswith(".path")})
 
 
 def _is_ours(key: str) -> bool:

@@ -79,11 +79,11 @@ def experts_by_formula(model: nn.Module, counter: FlopCounter) -> Iterator[None]
     try:
         for layer in layers:
             # An attribute of the instance hides the method until the count is done.
-            layer.experts[0].forward = _formula_of(layer, counter)
+            vars(layer.experts[0])["forward"] = _formula_of(layer, counter)
         yield
     finally:
         for experts in replaced:
-            experts.__dict__.pop("forward", None)
+            vars(experts).pop("forward", None)
 
 
 def _formula_of(layer: MoELayer, counter: FlopCounter) -> Callable[..., torch.Tensor]:

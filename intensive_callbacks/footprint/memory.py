@@ -103,7 +103,7 @@ class MemoryMeter:
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
-            self._counter.peak = torch.cuda.max_memory_allocated(self._device)
+            self._counter.reached(torch.cuda.max_memory_allocated(self._device))
         else:
             self._counter.__exit__(None, None, None)  # type: ignore[no-untyped-call] # the same
 
@@ -126,6 +126,10 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call] # the sa
     def ignore_compile_internals(cls) -> bool:
         """What somebody compiled stays compiled."""
         return True
+
+    def reached(self, peak: int) -> None:
+        """Take a peak that something else has measured."""
+        self.peak = peak
 
     def had(self, tree: Any) -> None:
         """Storages first seen now that were there from the beginning, at every earlier peak."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,6 @@ from intensive_callbacks.boundary import Hook
 from intensive_callbacks.footprint.cost import TrainingCost
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.monitor import batches
-from intensive_callbacks.monitor.feeds import Feeds
 from intensive_callbacks.monitor.phase import Phase
 from intensive_callbacks.monitor.window import Counts, Quality, Window
 from intensive_callbacks.routing.sums import RoutingSums
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from intensive_callbacks.boundary import Boundary
+    from intensive_callbacks.monitor.feeds import Feeds
     from intensive_callbacks.routing.observer import RouterObserver
 
 
@@ -214,6 +215,7 @@ class Collector:
         sums, samples, failed = self.feeds.close(taps=ends_taps, steps=due)
         window = Window(
             is_due=due,
+            is_first=first,
             validates=self.validates,
             quality=quality,
             counts=self._counts(clock=due or first),
@@ -237,7 +239,7 @@ class Collector:
         read = self.boundary.call("measuring time and energy", self._pace.read, off=self._stop_clock)
         seconds, joules = read or (0.0, math.nan)
         bits = 0 if math.isnan(joules) else 8 * _trained_bytes(self.model)
-        return Counts(*list(vars(counts).values())[:5], 1, seconds, joules, bits)
+        return replace(counts, processes=1, seconds=seconds, joules=joules, bits=bits)
 
     def restart(self) -> None:
         """Empty every window and start the clock."""

@@ -45,6 +45,10 @@ class Results:
     undefined: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
+    def add(self, values: Mapping[str, float]) -> None:
+        """Add values that are known without a metric."""
+        self.values |= values
+
     def take(self, selected: Selected, value: Any, error: float | Tensor | None) -> None:
         """Add what one metric computed."""
         key = selected.card.key
@@ -58,7 +62,13 @@ class Results:
 
 @torch.no_grad()
 def evaluate(
-    window: Window, facts: ModelFacts, selected: Sequence[Selected], feeds: Feeds, boundary: Boundary, *, per_layer: bool
+    window: Window,
+    facts: ModelFacts,
+    selected: Sequence[Selected],
+    feeds: Feeds,
+    boundary: Boundary,
+    *,
+    per_layer: bool,
 ) -> Results:
     """The values of one logging step; what fails is reported to the boundary and takes nothing else along.
 
@@ -71,6 +81,10 @@ def evaluate(
         per_layer: also give the routing values of every layer.
     """
     results = Results()
+    if window.is_first:
+        results.add(facts.baseline())
+    if window.is_due:
+        results.add(facts.speed)
     known = facts.by_argument
     tables = {id(routing): _LayerTable(routing) for routing in (window.training, window.validation) if routing}
     for each in selected:
@@ -93,7 +107,7 @@ def _from_signal(results: Results, selected: Selected, window: Window, facts: Mo
     if signal.read is None:
         return
     if window.quality.unusable and "accuracy" in signal.provides:
-        results.values[selected.card.key] = math.nan  # why was said where it came
+        results.add({selected.card.key: math.nan})  # why was said where it came
         return
     arguments = signal.read(window, facts)
     if arguments is None:
@@ -121,9 +135,7 @@ def _from_states(results: Results, selected: Selected, name: str, window: Window
     results.take(selected, compute_unwrapped(metric), standard_error(metric))
 
 
-def _from_samples(
-    tables: Mapping[int, _LayerTable], feeds: Feeds, window: Window, facts: Mapping[str, float]
-) -> None:
+def _from_samples(tables: Mapping[int, _LayerTable], feeds: Feeds, window: Window, facts: Mapping[str, float]) -> None:
     """The routing metrics that saw every decision themselves, one for each layer."""
     for name, (selected, layer) in feeds.sampled.items():
         routing = window.training
@@ -172,17 +184,17 @@ class _LayerTable:
         figures = torch.stack([means, errors, least.amin(-1), most.amax(-1)], -1).tolist()
         for (selected, row), (mean, error, low, high) in zip(self._rows.values(), figures, strict=True):
             card = selected.card
-            if math.isnan(error):  # some layers are undefined
-                error = float(layerwise_standard_error(row[~row.isnan()]))
-            results.take(selected, mean, error)
+            # Where some layers are undefined, it is that of the others.
+            known = float(layerwise_standard_error(row[~row.isnan()])) if math.isnan(error) else error
+            results.take(selected, mean, known)
             if card.better != "neither" and len(self._place) > 1:
                 worst = low if card.better == "higher" else high
-                results.values[f"{card.key}_worst"] = math.nan if math.isnan(mean) else worst
+                results.add({f"{card.key}_worst": math.nan if math.isnan(mean) else worst})
             if per_layer:
                 name = card.key.partition("/")[2]
                 layers = zip(self._place, row.tolist(), strict=True)
-                results.values |= {f"routing_by_layer/{name}/{layer}": value for layer, value in layers}
-                results.values[f"{card.key}_standard_error"] = error
+                results.add({f"routing_by_layer/{name}/{layer}": value for layer, value in layers})
+                results.add({f"{card.key}_standard_error": known})
 
 
 def routing_of(card: Card, window: Window) -> RoutingSums | None:

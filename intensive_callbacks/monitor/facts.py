@@ -83,7 +83,9 @@ class ModelFacts:
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
             count = count_parameters(model)
-        experts = {layer.name: (sum(p.numel() for p in layer.expert_parameters()), layer.num_experts) for layer in layers}
+        experts = {
+            layer.name: (sum(p.numel() for p in layer.expert_parameters()), layer.num_experts) for layer in layers
+        }
         return replace(
             self, total_params=count.total, active_params=count.active, num_bytes=count.num_bytes, _experts=experts
         )
@@ -100,7 +102,8 @@ class ModelFacts:
         """What is known once a logging step's reduced window is taken in."""
         counts = window.counts
         spent = {
-            name: self._spent.get(name, 0) + getattr(counts, name) for name in ("examples", "tokens", "seconds", "joules")
+            name: self._spent.get(name, 0) + getattr(counts, name)
+            for name in ("examples", "tokens", "seconds", "joules")
         }
         facts = replace(
             self,
@@ -117,7 +120,7 @@ class ModelFacts:
             facts = replace(
                 facts, accuracy=window.quality.accuracy, num_examples=window.quality.num_examples, curve=curve
             )
-        return facts._with_speed(counts, step) if window.is_due else facts
+        return facts.with_speed(counts, step) if window.is_due else facts
 
     def _active_params(self, routing: RoutingSums | None) -> float | None:
         """The total less the expert parameters that a token leaves alone, by the mean over a window's tokens."""
@@ -134,7 +137,7 @@ class ModelFacts:
                     active -= num_params * (1 - num_selected / num_experts)
         return active
 
-    def _with_speed(self, counts: Counts, step: int) -> ModelFacts:
+    def with_speed(self, counts: Counts, step: int) -> ModelFacts:
         """Speed and energy of the window of training that ends with this step."""
         per = self.per
         count, seconds, joules = (self._spent.get(name, 0) for name in (f"{per}s", "seconds", "joules"))
@@ -174,8 +177,20 @@ class ModelFacts:
 
     def row(self) -> dict[str, Any]:
         """The figures of this model in the final table."""
-        names = ("total_params", "active_params", "num_bytes", "num_flops", "random_baseline", "accuracy", "num_examples")
-        return {**{name: getattr(self, name) for name in names}, "num_tokens": self.seen_tokens or None, "per": self.per}
+        names = (
+            "total_params",
+            "active_params",
+            "num_bytes",
+            "num_flops",
+            "random_baseline",
+            "accuracy",
+            "num_examples",
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "num_tokens": self.seen_tokens or None,
+            "per": self.per,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on: plain numbers and lists."""

@@ -35,6 +35,7 @@ class Feeds:
     def __init__(
         self,
         model: nn.Module,
+        *,
         taps: Sequence[Tap | RouterTap],
         selected: Sequence[Selected],
         layers: Mapping[str, int],
@@ -53,6 +54,9 @@ class Feeds:
         self.sampled: dict[str, tuple[Selected, str]] = {}
         named = dict(model.named_modules()) if taps else {}
         for index, tap in enumerate(taps):
+            if isinstance(tap, RouterTap) and boundary.failed:
+                boundary.warn(f"tap {index}", f"the tap on {tap.layer!r} is left out, since routers could not be found")
+                continue
             name, chosen = f"tap{index}", select_tap(tap.into)
             _refuse_unknown_baseline(chosen, facts())
             if isinstance(tap, Tap):
@@ -60,7 +64,11 @@ class Feeds:
             else:
                 self._layers_of[name] = tap.find(layers)
             self._taps[name], self.tapped[name] = tap, chosen
-            place = tap.module if isinstance(tap, Tap) and isinstance(tap.module, str) else getattr(tap, "layer", "a module")
+            place = (
+                tap.module
+                if isinstance(tap, Tap) and isinstance(tap.module, str)
+                else getattr(tap, "layer", "a module")
+            )
             self._add(name, f"the tap on {place!r} into {chosen.card.symbol}", _built(chosen, facts))
         for index, chosen in enumerate(selected):
             if chosen.card.fed_by == "gradients":
@@ -72,7 +80,9 @@ class Feeds:
                 for layer, num_experts in layers.items():
                     name = f"routing{index}:{layer}"
                     self.sampled[name] = chosen, layer
-                    self._add(name, f"{chosen.card.symbol} of {layer!r}", _built(chosen, facts, num_experts=num_experts))
+                    self._add(
+                        name, f"{chosen.card.symbol} of {layer!r}", _built(chosen, facts, num_experts=num_experts)
+                    )
 
     def _add(self, name: str, part: str, build: Callable[[], Metric]) -> None:
         self._feeders[name] = Feeder(part, build, self._boundary)

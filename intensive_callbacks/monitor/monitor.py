@@ -1,17 +1,14 @@
 """Monitor: watches a model while it trains and says, every N steps, what its configuration delivers for its cost.
 
-It knows nothing of Lightning: a plain loop can drive it. Each logging step goes one way: what the hooks accumulated is
-closed to a :class:`Window`, reduced over all processes, evaluated with the :class:`ModelFacts`, and handed to the sinks.
+It knows nothing of Lightning: a plain loop can drive it. Each logging step goes one way: a :class:`Window` of what the
+hooks accumulated is reduced over all processes, evaluated with the :class:`ModelFacts` and handed to the sinks.
 """
 
 from __future__ import annotations
 
-
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor, nn
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
 from intensive_callbacks.dashboards.tables import overview_is_due
@@ -28,16 +25,17 @@ from intensive_callbacks.monitor.signals import SIGNALS
 from intensive_callbacks.monitor.window import Quality, Window
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
-from intensive_callbacks.routing.sums import RoutingSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
+    from torch import Tensor, nn
     from torchmetrics import Metric
 
     from intensive_callbacks.benchmark.table import BenchmarkTable
     from intensive_callbacks.monitor.taps import RouterTap, Tap
+    from intensive_callbacks.routing.sums import RoutingSums
     from intensive_callbacks.sinks.base import Sink
 
 MAX_HEATMAP_STEPS = 100
@@ -60,7 +58,7 @@ class Monitor:
         model_name: the model's name in the final table; its class by default.
         task: the task's name in the final table.
         per_layer: also give the routing values of every layer.
-        observe: ``"sampled"`` collects what needs logits on the steps that feed a logged value, ``"every_step"`` on all.
+        observe: ``"sampled"`` collects what needs logits in steps that feed a logged value, ``"every_step"`` in all.
         strict: raise instead of warning when something cannot be measured.
         sinks: where values, final table, charts and alerts go.
         alert: also send the findings about routers in mid-training to the sinks as alerts.
@@ -119,7 +117,14 @@ class Monitor:
         self._count()
         self._refuse_what_cannot_be_measured()
         layers = {layer.name: layer.num_classes for layer in self.layers}
-        self.feeds = Feeds(model, taps, self.selected, layers, lambda: self.facts.by_argument, self.boundary)
+        self.feeds = Feeds(
+            model,
+            taps=taps,
+            selected=self.selected,
+            layers=layers,
+            facts=lambda: self.facts.by_argument,
+            boundary=self.boundary,
+        )
         self.collector = Collector(model, self.observer, self.feeds, num_tokens or batches.num_tokens, self.boundary)
         self._last_routing: RoutingSums | None = None
         self._step, self._increment = 0, 1
@@ -164,7 +169,7 @@ class Monitor:
     def _refuse_what_cannot_be_measured(self) -> None:
         asked = [each for each in self.selected if each.asked]
         routed = [each.card.symbol for each in asked if each.card.fed_by == "routing"]
-        if routed and not self.layers:
+        if routed and not self.layers and not self.boundary.failed:
             raise Refused(f"{', '.join(routed)} need a router and the model shows none; name it with routers=")
         chance = [each.card.symbol for each in asked if "random_baseline" in each.missing(self.facts.by_argument)]
         if chance:
@@ -335,11 +340,7 @@ class Monitor:
         if first or window.has_validation or not window.validates:  # a walk over all modules
             self._count()
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
-        results = evaluate(
-            window, self.facts, self.selected, self.feeds, self.boundary, per_layer=self._per_layer
-        )
-        known = {**(self.facts.baseline() if first else {}), **(self.facts.speed if due else {})}
-        results.values = {**known, **results.values}
+        results = evaluate(window, self.facts, self.selected, self.feeds, self.boundary, per_layer=self._per_layer)
         self._is_baseline_logged = True
         self._report(results)
         if due and window.training:
@@ -376,7 +377,9 @@ class Monitor:
 
     def _has_logged(self, selected: Selected) -> bool:
         failed = selected.card.symbol in self.boundary.failed
-        return failed or any(key == selected.card.key or key.startswith(f"{selected.card.key}_") for key in self._logged)
+        return failed or any(
+            key == selected.card.key or key.startswith(f"{selected.card.key}_") for key in self._logged
+        )
 
     def _judge(self, step: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""
@@ -388,7 +391,9 @@ class Monitor:
             for group in routing.groups
             for layer, load in zip(group.layers, group.states()["load"].tolist(), strict=True)
         }
-        self.heatmap.append({"step": step, "loads": {layer: loads[layer] for layer in routing.layers}}, MAX_HEATMAP_STEPS)
+        self.heatmap.append(
+            {"step": step, "loads": {layer: loads[layer] for layer in routing.layers}}, MAX_HEATMAP_STEPS
+        )
         self.alarms = [f"step {step}: {each.kind} in {each.layer}: {each.text}" for each in self.health.new(routing)]
         for alarm in self.alarms:
             warn(alarm, UserWarning)
@@ -451,7 +456,9 @@ class Monitor:
         """Go on where a checkpoint was; what it does not have begins anew."""
         missing = [name for name in ("history", "facts", "errors") if name not in state]
         if missing:
-            warn(f"the checkpoint has no {', '.join(missing)} of this callback: written by another version, it begins anew")
+            warn(
+                f"the checkpoint has no {', '.join(missing)} of this callback (another version wrote it): they begin anew"
+            )
         with self.boundary.guard("the history of the checkpoint"):
             self.history.load_state_dict(state.get("history", {"series": []}))
         with self.boundary.guard("the facts of the checkpoint"):

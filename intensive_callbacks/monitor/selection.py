@@ -74,10 +74,11 @@ class Selected:
     def fresh(self, facts: Mapping[str, float]) -> Metric:
         """A metric of its own, without data, to be fed as the model runs."""
         if self.given is not None:
-            metric = self.given.clone()
+            metric: Metric = self.given.clone()
             metric.reset()
-            return metric
-        return self.metric_class(**{name: facts[name] for name in self.required})
+        else:
+            metric = self.metric_class(**{name: facts[name] for name in self.required})
+        return metric
 
     def reads_routing_sums(self, facts: Mapping[str, float]) -> bool:
         """Whether the states are sums that every router's accumulator has."""
@@ -180,10 +181,10 @@ def refuse_unknown_facts(selected: Selected) -> None:
     unknown = [name for name in selected.required if name not in SOURCES]
     if unknown:
         name = selected.metric_class.__name__
+        arguments = ", ".join(f"{argument}=..." for argument in unknown)
         raise Refused(
-            f"{selected.card.symbol} cannot be built from its name: {name} requires {', '.join(unknown)}, and a run knows "
-            f"only {', '.join(SOURCES)}; pass a metric that is built already, "
-            f"{name}({', '.join(f'{argument}=...' for argument in unknown)})"
+            f"{selected.card.symbol} cannot be built from its name: {name} requires {', '.join(unknown)}, and a run "
+            f"knows only {', '.join(SOURCES)}. Pass a metric that is built already, {name}({arguments})"
         )
 
 

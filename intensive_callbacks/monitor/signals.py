@@ -48,8 +48,8 @@ def register_signal(name: str, provides: tuple[str, ...], read: Read | None, nee
         name: its name.
         provides: the names of the arguments of ``update`` that it gives. A Metric object without a card is fed by the
             first signal that gives all the arguments its ``update`` requires.
-        read: ``read(window, facts)`` gets the reduced :class:`Window` and the :class:`ModelFacts` of a logging step, and
-            returns the arguments by name, or ``None`` where there is nothing new. It must give the same on every process.
+        read: ``read(window, facts)`` gets the reduced :class:`Window` and the :class:`ModelFacts` of a logging step and
+            returns the arguments by name, or ``None`` where there is nothing new; the same on every process.
         needs: what a run must have for it, in words, for the warning about a metric that never got data.
 
     Example:
@@ -98,6 +98,9 @@ register_signal(
     "gradients of two batch sizes: DDP or accumulate_grad_batches of at least 2, or observe_gradients() in a loop",
 )
 register_signal(
-    "routing", ("expert_ids", "weights", "dispatch", "probabilities", "logits", "mask"), None, "a router that is observed"
+    "routing",
+    ("expert_ids", "weights", "dispatch", "probabilities", "logits", "mask"),
+    None,
+    "a router that is observed",
 )
 register_signal("tap", (), None, "a signal from inside the model: pass taps=[Tap(module, read, metric)]")

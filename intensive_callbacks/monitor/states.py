@@ -31,7 +31,7 @@ def take_states(metric: Metric) -> tuple[States, States]:
     for name, reduction in metric._reductions.items():  # noqa: SLF001 - see above
         state = getattr(metric, name)
         if isinstance(state, list):
-            rows = [torch.atleast_1d(each) for each in state]
+            rows = [each.reshape(1) if each.dim() == 0 else each for each in state]
             samples[name] = torch.cat(rows) if rows else torch.empty(0)
         elif getattr(reduction, "__name__", "") == "dim_zero_sum":
             sums[name] = state.detach().clone()

@@ -104,6 +104,7 @@ class Window:
 
     Attributes:
         is_due: whether a window of training ends with it.
+        is_first: whether no values were logged before.
         validates: whether this training has validations, which ``intensive/`` keys are then about.
         quality: the fresh accuracy, if there is one.
         counts: of training.
@@ -115,6 +116,7 @@ class Window:
     """
 
     is_due: bool = True
+    is_first: bool = False
     validates: bool = False
     quality: Quality = field(default_factory=Quality)
     counts: Counts = field(default_factory=Counts)

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from intensive_callbacks.functional.routing import (
+    token_confidence,
+    token_entropy,
+    token_log_partition,
+    token_margin,
+)
+
 if TYPE_CHECKING:
     from intensive_callbacks.routing.sample import RouterSample
 
@@ -119,7 +126,7 @@ class RoutingStatistics:
             with torch.no_grad():
                 selected = None if sample.expert_ids is None else self._valid(sample.expert_ids)
                 self._sample_weights(sample, selected)
-                self._sample_probabilities(sample, selected)
+                self._sample_probabilities(sample)
 
     def count(self, ids: Tensor, mask: Tensor | None) -> None:
         """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
@@ -170,9 +177,9 @@ class RoutingStatistics:
             used = used & sample.mask[:, None]
         self._sums["importance"].scatter_add_(0, slots.flatten(), weights.masked_fill(~used, 0).flatten())
 
-    def _sample_probabilities(self, sample: RouterSample, selected: tuple[Tensor, Tensor] | None) -> None:
+    def _sample_probabilities(self, sample: RouterSample) -> None:
         if sample.logits is not None:
-            log_partition = sample.logits.float().logsumexp(-1)
+            log_partition = token_log_partition(sample.logits.float())
             self._add("log_partition", log_partition, sample.mask)
             self._add("z", log_partition.square(), sample.mask)
             self._add_tokens("num_logits", sample.num_tokens, sample.mask)
@@ -184,17 +191,16 @@ class RoutingStatistics:
             return
         self._add_tokens("num_probabilities", sample.num_tokens, sample.mask)
         self._add("probability", probabilities, sample.mask)
-        self._add("entropy", torch.special.entr(probabilities).sum(-1), sample.mask)
+        self._add("entropy", token_entropy(probabilities), sample.mask)
         if self.num_experts > 1:
-            self._add("margin", -probabilities.topk(2).values.diff(dim=-1).squeeze(-1), sample.mask)
-        if selected is not None:
-            slots, used = selected
-            chosen = probabilities.gather(-1, slots).masked_fill(~used, 0)
+            self._add("margin", token_margin(probabilities), sample.mask)
+        if sample.expert_ids is not None:
+            confidence = token_confidence(probabilities, sample.expert_ids)
         elif sample.dispatch is not None:
-            chosen = probabilities * sample.dispatch
+            confidence = (probabilities * sample.dispatch).sum(-1)
         else:
             return
-        self._add("confidence", chosen.sum(-1), sample.mask)
+        self._add("confidence", confidence, sample.mask)
         self._add_tokens("num_selected", sample.num_tokens, sample.mask)
 
 

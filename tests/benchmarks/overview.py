@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from intensive_callbacks.dashboards import RunRecord, charts_of, page
 from intensive_callbacks.history import History
+
+from intensive_callbacks.dashboards import RunRecord, charts_of, page
 
 NUM_METRICS = 25
 

@@ -47,7 +47,13 @@ def fit(*callbacks, model=None, batch_size=32, num_train=320, num_val=96, seed=7
     pl.seed_everything(seed, verbose=False)
     model = DigitsClassifier() if model is None else model
     root = tempfile.mkdtemp()
-    defaults = {"default_root_dir": root, "max_epochs": 2, "logger": False, "enable_checkpointing": False, "deterministic": True}
+    defaults = {
+        "default_root_dir": root,
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": False,
+        "deterministic": True,
+    }
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
     trainer = pl.Trainer(callbacks=list(callbacks), **{**quiet, **defaults, **settings})
     try:

@@ -30,7 +30,10 @@ def test_a_run_on_a_cpu_has_no_energy():
         values = watch("cpu")
     assert [key for key in values if "joule" in key or "landauer" in key] == []
     told = [str(warning.message) for warning in caught]
-    assert [symbol for symbol in ("P/J", "Landauer") if any(symbol in message for message in told)] == ["P/J", "Landauer"]
+    assert [symbol for symbol in ("P/J", "Landauer") if any(symbol in message for message in told)] == [
+        "P/J",
+        "Landauer",
+    ]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -108,12 +108,32 @@ def fail(*_):
 
 
 FAULTS = {
-    "metric, compute": ({"metrics": ["P3", Broken("compute")]}, None, "intensive_callbacks: Broken failed: RuntimeError: broken metric"),
-    "metric, update": ({"metrics": ["P3", Broken("update")]}, None, "intensive_callbacks: Broken failed: RuntimeError: broken metric"),
-    "tap": ({"taps": [Tap("head", fail, ConfigurationEntropyScore(4))]}, None, "intensive_callbacks: the tap on 'head' into CES failed and is switched off: RuntimeError"),
-    "num_tokens": ({"num_tokens": fail}, None, "intensive_callbacks: num_tokens failed and is switched off: RuntimeError: broken on purpose"),
+    "metric, compute": (
+        {"metrics": ["P3", Broken("compute")]},
+        None,
+        "intensive_callbacks: Broken failed: RuntimeError: broken metric",
+    ),
+    "metric, update": (
+        {"metrics": ["P3", Broken("update")]},
+        None,
+        "intensive_callbacks: Broken failed: RuntimeError: broken metric",
+    ),
+    "tap": (
+        {"taps": [Tap("head", fail, ConfigurationEntropyScore(4))]},
+        None,
+        "intensive_callbacks: the tap on 'head' into CES failed and is switched off: RuntimeError",
+    ),
+    "num_tokens": (
+        {"num_tokens": fail},
+        None,
+        "intensive_callbacks: num_tokens failed and is switched off: RuntimeError: broken on purpose",
+    ),
     "accuracy callable": ({"accuracy": fail}, None, "intensive_callbacks: the accuracy callable failed: RuntimeError"),
-    "accuracy": ({"accuracy": lambda *_: 97.0}, None, "intensive_callbacks: the accuracy failed: ValueError: accuracy must be a fraction .*divide percent by 100"),
+    "accuracy": (
+        {"accuracy": lambda *_: 97.0},
+        None,
+        "intensive_callbacks: the accuracy failed: ValueError: accuracy must be a fraction .*divide percent by 100",
+    ),
     "logger": ({}, BrokenLogger(), "intensive_callbacks: BrokenLogger, log_values failed: ConnectionError: no network"),
 }
 

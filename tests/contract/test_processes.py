@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from intensive_callbacks.gathered import Gathered
 
 from contract.cases import CASES
-from intensive_callbacks.gathered import Gathered
 
 
 def _compute(rank, store, results):

@@ -12,10 +12,18 @@ from intensive_callbacks.functional.checks import (
     as_fraction,
     correct_for_chance,
     require_baseline,
+    require_one_shape,
     require_positive,
 )
 
-__all__ = ["relevance_realization_rate", "retention_interval", "sparse_retention", "sparsity_adjusted_accuracy"]
+__all__ = [
+    "relevance_realization_rate",
+    "retention_interval",
+    "sparse_retention",
+    "sparse_retention_compute",
+    "sparse_retention_update",
+    "sparsity_adjusted_accuracy",
+]
 
 
 def relevance_realization_rate(
@@ -126,11 +134,7 @@ def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
 
 def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
     """Examples by who was right, ``[2, 2]`` int64, the sparse model's row by the dense one's column."""
-    if sparse_correct.shape != dense_correct.shape:
-        raise ValueError(
-            "both models must be judged on the same examples, "
-            f"got shapes {tuple(sparse_correct.shape)} and {tuple(dense_correct.shape)}"
-        )
+    require_one_shape(("sparse_correct", "dense_correct"), sparse_correct, dense_correct, "be of the same examples")
     sparse, dense = sparse_correct.to(torch.bool), dense_correct.to(torch.bool)
     cells = [((sparse == row) & (dense == column)).sum() for row in (False, True) for column in (False, True)]
     return torch.stack(cells).reshape(2, 2)
@@ -138,6 +142,8 @@ def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Te
 
 def sparse_retention_compute(counts: Tensor) -> Tensor:
     """Accuracy of the row over accuracy of the column, of a table of :func:`sparse_retention_update`."""
+    if counts.shape != (2, 2):
+        raise ValueError(f"counts must be [2, 2], the sparse model's row by the dense one's, got {tuple(counts.shape)}")
     table = as_float64(counts)
     dense = table[:, 1].sum()
     return table[1].sum() / torch.where(dense > 0, dense, math.nan)
@@ -165,10 +171,10 @@ def retention_interval(counts: Tensor, confidence: float = 0.95) -> tuple[Tensor
         >>> retention_interval(torch.tensor([[100, 40], [10, 850]]))
         (tensor(0.9511, dtype=torch.float64), tensor(0.9817, dtype=torch.float64))
     """
+    ratio = sparse_retention_compute(counts)
     table = as_float64(counts)
     both, alone = table[1, 1], table[1, 0] + table[0, 1]
     product = (both + table[1, 0]) * (both + table[0, 1])
     error = (alone / torch.where(product > 0, product, math.nan)).sqrt()
     z = torch.special.ndtri(as_float64((1 + confidence) / 2)).to(error.device)
-    ratio = sparse_retention_compute(counts)
     return ratio * (-z * error).exp(), ratio * (z * error).exp()

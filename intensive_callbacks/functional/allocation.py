@@ -67,7 +67,7 @@ def query_content_coupling_compute(moments: Tensor) -> Tensor:
 
     Example:
         >>> query_content_coupling_compute(torch.tensor([2.0, 3.0, 8.0, 5.0, 34.0, 13.0]))
-        tensor(1., dtype=torch.float64)
+        tensor(1.0000, dtype=torch.float64)
     """
     if moments.shape[-1:] != (6,):
         raise ValueError(f"moments must be [..., 6], got {tuple(moments.shape)}")

@@ -76,7 +76,7 @@ def test_expected_information_agrees_with_scikit_learn(shape, num):
     assert expected_mutual_information(counts).item() == pytest.approx(reference, rel=1e-3)
 
 
-def test_independent_labels_read_nothing_where_the_plain_estimate_reads_half():
+def test_independent_labels_have_no_information():
     counts = table_of(*independent_pairs(100, 1000), num_values=100)
     assert coupling_quality_compute(counts, correction="none").item() == pytest.approx(0.50, abs=0.01)
     assert discrete_mutual_information(counts, correction="miller_madow") > 2.5
@@ -115,7 +115,7 @@ def test_p_values_of_independent_labels_are_uniform():
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.08)
 
 
-def test_labels_outside_their_range_are_refused_when_they_are_read():
+def test_labels_outside_their_range_raise_in_compute():
     metric = MutualInformation(num_x=2, num_y=2)
     metric.update(torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 1, -5]))
     with pytest.raises(ValueError, match=r"sizes \(2, 2\).*2 of those"):

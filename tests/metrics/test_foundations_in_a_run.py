@@ -97,7 +97,7 @@ def test_accuracy_feeds_what_is_named(run):
     assert values["intensive/net_score"] == pytest.approx(score)
 
 
-def test_configuration_quality_takes_labels_and_accuracy_when_they_come():
+def test_configuration_quality_takes_its_inputs_apart():
     torch.manual_seed(0)
     x = torch.randint(3, (500,))
     y = torch.where(torch.rand(500) < 0.5, x, torch.randint(3, (500,)))

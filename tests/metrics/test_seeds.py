@@ -297,7 +297,7 @@ def test_excess_of_the_load_entropy():
     assert functional.excess_load_entropy(torch.ones(8), 8).isnan()
 
 
-def test_a_network_without_noise_is_refused_and_with_noise_has_what_the_noise_leaves():
+def test_network_needs_noise_for_its_information():
     x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
     with pytest.warns(UserWarning, match="say with how much"):
         ecr = EffectiveCompressionRatio(2**16, "gaussian_copula", num_features=(1, 1))

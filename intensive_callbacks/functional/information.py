@@ -376,7 +376,7 @@ def _require_table(counts: Tensor) -> Tensor:
 def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int = 0) -> float:
     """How often permuted data would read as much mutual information as this table does.
 
-    Valid for independent observations: neighbouring tokens of one text are not, and then it is too small.
+    Valid for independent observations: neighboring tokens of one text are not, and then it is too small.
 
     Args:
         counts: a contingency table, ``[K, L]``.

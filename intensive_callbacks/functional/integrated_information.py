@@ -49,7 +49,7 @@ def integrated_information(states: Tensor) -> Tensor:
 
     .. math:: \Phi = \min_{A, B} \; I(Z_t; Z_{t+1}) - I(A_t; A_{t+1}) - I(B_t; B_{t+1})
 
-    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favoured for its size. It
+    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favored for its size. It
     is none of the Phi of integrated information theory and says nothing of consciousness; it may be negative where the
     parts share what they remember, which is why total correlation belongs beside it. For a few components (three
     scorers, a handful of heads): at most 12, and many more steps than twice that.

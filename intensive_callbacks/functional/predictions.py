@@ -106,11 +106,11 @@ def _block_sums(logits: Tensor, labels: Tensor) -> PredictionSums:
     p, log_p = logits.softmax(-1), logits.log_softmax(-1)
     entropy = -(p * log_p.clamp_min(-1e4)).sum(-1)  # p is exactly 0 there, and 0 times -inf would be NaN
     valid = ~entropy.isnan()  # one value that is not finite makes the whole row NaN
-    labelled = valid & (labels >= 0)
-    index = torch.where(labelled, labels, 0).to(torch.int64)
-    chosen = torch.where(labelled, log_p.gather(-1, index[:, None]).squeeze(-1), 0.0)
+    labeled = valid & (labels >= 0)
+    index = torch.where(labeled, labels, 0).to(torch.int64)
+    chosen = torch.where(labeled, log_p.gather(-1, index[:, None]).squeeze(-1), 0.0)
     probability = as_float64(p.nansum(0))
-    label_counts = torch.zeros_like(probability).scatter_add(0, index, labelled.to(probability.dtype))
+    label_counts = torch.zeros_like(probability).scatter_add(0, index, labeled.to(probability.dtype))
     return PredictionSums(
         probability, as_float64(entropy).nansum(), valid.sum(), label_counts, -as_float64(chosen).sum()
     )

@@ -83,7 +83,7 @@ def chinchilla_optimum(num_params: float | Tensor, num_tokens: float | Tensor) -
         (parameters, tokens), whose product is that of the arguments.
 
     Source:
-        The law of :func:`chinchilla_loss`, minimised in closed form (Hoffmann et al. 2022, equation 4).
+        The law of :func:`chinchilla_loss`, minimized in closed form (Hoffmann et al. 2022, equation 4).
 
     Example:
         >>> params, tokens = chinchilla_optimum(175e9, 300e9)  # GPT-3

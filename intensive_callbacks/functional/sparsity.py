@@ -34,7 +34,7 @@ def relevance_realization_rate(
     *,
     chance_corrected: bool = False,
 ) -> Tensor:
-    """Relevance realisation rate (R3): the active share of a model times its gain over chance.
+    """Relevance realization rate (R3): the active share of a model times its gain over chance.
 
     .. math:: R3 = (N_{active} / N_{total}) (a / r)
 

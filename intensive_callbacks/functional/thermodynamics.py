@@ -185,7 +185,7 @@ def mean_field_magnetization(coupling: float | Tensor, beta: float) -> Tensor:
 
 
 def critical_beta(coupling: float | Tensor) -> float:
-    """The inverse temperature at which a magnetisation appears: one over the spectral radius of W.
+    """The inverse temperature at which a magnetization appears: one over the spectral radius of W.
 
     Args:
         coupling: W, a number or ``[N, N]``, not negative.
@@ -344,6 +344,6 @@ def correlation_length(correlations: Tensor, distances: Tensor | None = None) ->
     logs, lags = values[positive].log(), as_float64(lags)[positive]
     if len(logs) < 2:
         return as_float64(math.nan)
-    centred = lags - lags.mean()
-    slope = (centred @ logs) / (centred @ centred)
+    centered = lags - lags.mean()
+    slope = (centered @ logs) / (centered @ centered)
     return -1 / torch.where(slope < 0, slope, torch.nan)

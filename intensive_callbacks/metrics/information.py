@@ -236,7 +236,7 @@ class RelevanceDensity(_PairedLabels):
 
 
 class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
-    """Configuration quality: coupling quality times relevance realisation rate.
+    """Configuration quality: coupling quality times relevance realization rate.
 
     ``update(accuracy=None, num_examples=None, active_params=None, *, x=None, y=None, mask=None)`` takes an accuracy, or
     the labels of :class:`CouplingQuality`, or both: labels come with batches, accuracies with validations. ``compute``

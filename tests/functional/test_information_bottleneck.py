@@ -16,7 +16,7 @@ def test_gaussian_bottleneck_known_answer():
 
 
 def test_gaussian_bottleneck_is_the_optimal_projection():
-    # T = a X + noise, a scalar: I(X;T) = ln(1 + a^2) / 2 and I(T;Y) of the correlation it leaves. Minimise over a.
+    # T = a X + noise, a scalar: I(X;T) = ln(1 + a^2) / 2 and I(T;Y) of the correlation it leaves. Minimize over a.
     rho, beta = 0.7, 5.0
     scale = torch.logspace(-3, 3, 200_001, dtype=torch.float64)
     compression = (1 + scale**2).log2() / 2

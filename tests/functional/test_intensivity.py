@@ -67,7 +67,7 @@ def test_ratios_fall_as_one_over_size_and_its_square(family):
     assert both == pytest.approx(-2)
 
 
-def test_what_depends_on_behaviour_alone_stays(family):
+def test_what_depends_on_behavior_alone_stays(family):
     torch.manual_seed(1)
     inputs, target = torch.randn(500, 6), torch.randint(4, (500,))
     target = torch.where(torch.rand(500) < 0.8, family[0][1](inputs).argmax(-1), target)

@@ -14,9 +14,15 @@ def as_fraction(name: str, value: float | Tensor) -> Tensor:
 
     The elements of a tensor are not looked at: on a device that would wait for it.
     """
-    if not isinstance(value, Tensor) and not (0.0 <= value <= 1.0 or _is_nan(value)):
-        raise ValueError(f"{name} must be a fraction in [0, 1], got {_shown(value)}; divide percent by 100")
+    if not isinstance(value, Tensor):
+        require_fraction(name, value)
     return as_float64(value)
+
+
+def require_fraction(name: str, value: float) -> None:
+    """A number must lie in [0, 1] or be NaN."""
+    if not (0.0 <= value <= 1.0 or _is_nan(value)):
+        raise ValueError(f"{name} must be a fraction in [0, 1], got {_shown(value)}; divide percent by 100")
 
 
 def as_float64(value: float | Tensor) -> Tensor:

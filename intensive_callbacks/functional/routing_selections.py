@@ -102,7 +102,8 @@ def share(load: Tensor, name: str = "load") -> Tensor:
     """``[..., E]`` counts or masses over their sum; NaN where one is negative or all are 0."""
     require_layout(name, load, "[..., E], one number per expert")
     load = as_float64(load)
-    return torch.where((load >= 0).all(-1, keepdim=True), load / load.sum(-1, keepdim=True), torch.nan)
+    total = torch.where(load.amin(-1, keepdim=True) >= 0, load.sum(-1, keepdim=True), torch.nan)
+    return load / total
 
 
 def load_entropy(load: Tensor, *, miller_madow: bool = False) -> Tensor:

@@ -98,10 +98,16 @@ def sparsity_adjusted_accuracy(accuracy: float | Tensor, total_params: float, ac
 
 def active_share(total_params: float, active_params: float | Tensor) -> Tensor:
     """Active / total, as float64; numbers are checked, the elements of a tensor are not."""
+    if not isinstance(active_params, Tensor):
+        require_share(total_params, active_params)
+    return as_float64(active_params) / require_positive("total_params", total_params)
+
+
+def require_share(total_params: float, active_params: float) -> None:
+    """Active parameters must be some of a number of parameters above 0."""
     require_positive("total_params", total_params)
-    if not isinstance(active_params, Tensor) and not 0 <= active_params <= total_params:
+    if not 0 <= active_params <= total_params:
         raise ValueError(f"active_params must lie in [0, total_params = {total_params}], got {active_params}")
-    return as_float64(active_params) / total_params
 
 
 def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import inspect
 import pickle
 import warnings
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -16,8 +15,6 @@ from torchmetrics.wrappers import BootStrapper
 
 from contract.cases import CASES
 from intensive_callbacks import cards, metrics
-
-mpl.use("agg")
 
 
 def run(metric, updates):
@@ -165,28 +162,44 @@ def test_no_graph_is_kept(case):
     assert not any(state.requires_grad for state in [value, *states])
 
 
+def test_no_graph_is_kept_by_the_bare_update(case):
+    metric = case.build()
+    for update in case.updates:
+        type(metric).update(metric, **convert(update, lambda value: value.float().requires_grad_()))
+    states = [state for state in metric.metric_state.values() if isinstance(state, torch.Tensor)]
+    assert not any(state.requires_grad for state in states)
+
+
 def test_value_is_float32_unless_asked_for(case):
     assert run(case.build(), case.updates).dtype == torch.float32
     assert run(in_full_precision(case), case.updates).dtype == torch.float64
 
 
-def test_plot_of_a_value_and_of_a_sequence(case):
+@pytest.fixture
+def plt():
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib import pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+def test_plot_of_a_value_and_of_a_sequence(case, plt):
     metric = case.build()
     value = run(metric, case.updates)
     for shown in (None, value, [value, value]):
         _, axes = metric.plot(shown)
         assert axes.has_data()
-        mpl.pyplot.close("all")
+        plt.close("all")
 
 
-def test_plot_has_the_bounds(case):
+def test_plot_has_the_bounds(case, plt):
     metric = case.build()
     if run(metric, case.updates).dim():
         pytest.skip("a matrix is an image")
     _, axes = metric.plot()
     drawn = {y for lines in axes.collections for segment in lines.get_segments() for _, y in segment}
     assert {metric.plot_lower_bound, metric.plot_upper_bound} - {None} <= drawn
-    mpl.pyplot.close("all")
 
 
 def test_repr_shows_the_arguments(case):

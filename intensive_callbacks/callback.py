@@ -272,6 +272,8 @@ class IntensiveMetricsCallback(Callback):
         if self._running.has_news(step):
             due = self._running.is_due(step)
             self._log(trainer, self._accuracy_in_training(trainer, pl_module) if due else None, None)
+        else:
+            self._running.pass_over(step)
 
     def _accuracy_in_training(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         """From the callable, or from a key that training itself has just logged."""

@@ -1,4 +1,4 @@
-"""What can be optimised: losses with a gradient, for metrics that have none."""
+"""What can be optimized: losses with a gradient, for metrics that have none."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ CARDS = (
     Card(
         key="intensive/configuration_quality",
         symbol="CQ·R3",
-        meaning="coupling quality times relevance realisation rate",
+        meaning="coupling quality times relevance realization rate",
         unit="1",
         better="higher",
         size="intensive",

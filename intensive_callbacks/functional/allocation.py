@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_one_shape
 from intensive_callbacks.functional.ranks import score_by_rank
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "allocation_regret",
     "per_image_coupling",
     "query_content_coupling",
+    "query_content_coupling_compute",
+    "query_content_coupling_update",
     "rank_coupling",
     "salience_divergence",
     "token_budgets",
@@ -39,16 +41,15 @@ def query_content_coupling_update(x: Tensor, y: Tensor) -> Tensor:
         >>> query_content_coupling_update(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
         tensor([ 2.,  3.,  8.,  5., 34., 13.], dtype=torch.float64)
     """
-    x, y, finite = finite_pairs(x, y)
+    x, y, finite = finite_pairs(x, y, ("x", "y"))
     return torch.stack([finite.to(x.dtype), x, y, x * x, y * y, x * y], dim=-1).sum(-2)
 
 
-def finite_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def finite_pairs(
+    x: Tensor, y: Tensor, names: tuple[str, str] = ("relevance", "token_budgets")
+) -> tuple[Tensor, Tensor, Tensor]:
     """Both samples with zeros where a pair is not finite, and where it is."""
-    if x.shape != y.shape:
-        raise ValueError(
-            f"relevance and token_budgets must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+    require_one_shape(names, x, y)
     finite = x.isfinite() & y.isfinite()
     x, y = as_float64(x), as_float64(y)
     return torch.where(finite, x, 0.0), torch.where(finite, y, 0.0), finite
@@ -66,11 +67,13 @@ def query_content_coupling_compute(moments: Tensor) -> Tensor:
 
     Example:
         >>> query_content_coupling_compute(torch.tensor([2.0, 3.0, 8.0, 5.0, 34.0, 13.0]))
-        tensor(1.)
+        tensor(1.0000, dtype=torch.float64)
     """
-    n, x, y, xx, yy, xy = moments.unbind(-1)
+    if moments.shape[-1:] != (6,):
+        raise ValueError(f"moments must be [..., 6], got {tuple(moments.shape)}")
+    n, x, y, xx, yy, xy = as_float64(moments).unbind(-1)
     variance_x, variance_y = xx - x * x / n, yy - y * y / n
-    resolution = 4096 * torch.finfo(moments.dtype).eps
+    resolution = 4096 * torch.finfo(n.dtype).eps
     varies = (variance_x > resolution * xx) & (variance_y > resolution * yy)
     r = (xy - x * y / n) / (variance_x.sqrt() * variance_y.sqrt())
     return torch.where(varies, r.clamp(-1.0, 1.0), torch.nan)
@@ -253,8 +256,9 @@ def salience_divergence(
         raise ValueError(f"divergence must be one of {', '.join(get_args(Divergence))}, got {divergence!r}")
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"smoothing must be a share in [0, 1], got {smoothing}")
-    if human.shape != model.shape:
-        raise ValueError(f"both maps must have one shape, got {tuple(human.shape)} and {tuple(model.shape)}")
+    require_one_shape(("human", "model"), human, model)
+    if human.shape[-1:] in {(), (0,)}:
+        raise ValueError(f"human and model must be [..., P] with at least one place, got {tuple(human.shape)}")
     p, q = _share(human), _share(model)
     q = (1 - smoothing) * q + smoothing / model.shape[-1]
     if divergence == "kl":

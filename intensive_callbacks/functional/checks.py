@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+# An integer may be larger than any float: the comparison is exact, a conversion would raise an OverflowError.
+LARGEST = torch.finfo(torch.float64).max
 
 
 def as_fraction(name: str, value: float | Tensor) -> Tensor:
@@ -13,9 +14,15 @@ def as_fraction(name: str, value: float | Tensor) -> Tensor:
 
     The elements of a tensor are not looked at: on a device that would wait for it.
     """
-    if not isinstance(value, Tensor) and not (0.0 <= value <= 1.0 or math.isnan(value)):
-        raise ValueError(f"{name} must be a fraction in [0, 1], got {value}; divide percent by 100")
+    if not isinstance(value, Tensor):
+        require_fraction(name, value)
     return as_float64(value)
+
+
+def require_fraction(name: str, value: float) -> None:
+    """A number must lie in [0, 1] or be NaN."""
+    if not (0.0 <= value <= 1.0 or _is_nan(value)):
+        raise ValueError(f"{name} must be a fraction in [0, 1], got {_shown(value)}; divide percent by 100")
 
 
 def as_float64(value: float | Tensor) -> Tensor:
@@ -27,9 +34,31 @@ def as_float64(value: float | Tensor) -> Tensor:
 
 def require_positive(name: str, value: float) -> float:
     """``value``, which must be a finite number above zero."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+    if not 0 < value <= LARGEST:
+        raise ValueError(f"{name} must be a finite number above 0, got {_shown(value)}")
     return value
+
+
+def as_finite(name: str, value: float | Tensor) -> Tensor:
+    """``value`` as a float64 tensor; an integer too large for one raises."""
+    if not isinstance(value, Tensor) and isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{name} must be a number that a float can hold, got {_shown(value)}")
+    return as_float64(value)
+
+
+def as_count(name: str, value: float | Tensor) -> Tensor:
+    """``value`` as a float64 tensor; a Python number that is negative or not finite raises."""
+    if not isinstance(value, Tensor) and not (0 <= value <= LARGEST or _is_nan(value)):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {_shown(value)}")
+    return as_float64(value)
+
+
+def _is_nan(value: float) -> bool:
+    return value != value  # noqa: PLR0124 - math.isnan would convert a large integer
+
+
+def _shown(value: float) -> str:
+    return str(value) if abs(value) <= LARGEST or not isinstance(value, int) else "an integer too large for a float"
 
 
 def require_baseline(random_baseline: float | None) -> float:
@@ -60,6 +89,27 @@ def require_ids(name: str, ids: Tensor) -> None:
     """Ids must be integers; a mask or weights in their place are an error."""
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {ids.dtype}; pass the ids, not the weights")
+
+
+def require_layout(name: str, value: Tensor, layout: str, num_dims: int = 1) -> None:
+    """A tensor must have the dimensions at the end of its layout, none of them empty."""
+    if value.dim() < num_dims or 0 in value.shape[value.dim() - num_dims :]:
+        raise ValueError(f"{name} must be {layout}, got {tuple(value.shape)}")
+
+
+def require_square(name: str, matrix: Tensor) -> None:
+    """The last two dimensions of a matrix must be of one size."""
+    require_layout(name, matrix, "square, [..., d, d]", 2)
+    if matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"{name} must be square, [..., d, d], got {tuple(matrix.shape)}")
+
+
+def require_one_shape(names: tuple[str, str], first: Tensor, second: Tensor, must: str = "have the same shape") -> None:
+    """Two tensors that belong together element by element must have one shape."""
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must {must}, got shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        )
 
 
 def require_mask(mask: Tensor | None, name: str, of: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import LARGEST, as_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,6 @@ def effective_compression_ratio(bits: float | Tensor, num_params: float) -> Tens
         >>> effective_compression_ratio(800.0, num_params=86e6)
         tensor(30.3515, dtype=torch.float64)
     """
-    if not (math.isfinite(num_params) and num_params >= 0):
-        raise ValueError(f"num_params must be a finite number of parameters, got {num_params}")
-    return as_float64(bits) / (math.log2(num_params) if num_params > 1 else math.nan)
+    if not 0 <= num_params <= LARGEST:
+        raise ValueError("num_params must be a finite number of at least 0")
+    return as_finite("bits", bits) / (math.log2(num_params) if num_params > 1 else math.nan)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_layout, require_one_shape
 from intensive_callbacks.functional.information import (
-    contingency_table,
+    count_labels,
     discrete_mutual_information,
     expected_mutual_information,
     shannon_entropy_compute,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "gaussian_transfer_entropy",
+    "gaussian_transfer_entropy_compute",
     "lagged_moments",
     "transfer_counts",
     "transfer_entropy",
@@ -50,10 +51,14 @@ def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target:
         >>> transfer_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2, 2)[0].sum()
         tensor(2)
     """
-    if source.shape != target.shape:
-        raise ValueError(f"both series must have one shape, got {tuple(source.shape)} and {tuple(target.shape)}")
-    steps = (target[..., :-1], source[..., :-1], target[..., 1:])
-    return contingency_table(steps, (num_target, num_source, num_target))
+    require_one_shape(("source", "target"), source, target)
+    if source.dim() == 0 or min(num_source, num_target) < 1:
+        raise ValueError(
+            "source and target must be [..., T], of num_source and num_target states, at least 1 each, "
+            f"got {tuple(source.shape)}, {num_source} and {num_target}"
+        )
+    steps = {"target": target[..., :-1], "source": source[..., :-1], "target, next": target[..., 1:]}
+    return count_labels(steps, (num_target, num_source, num_target))
 
 
 def transfer_entropy(
@@ -108,6 +113,7 @@ def transfer_entropy_compute(counts: Tensor, *, correction: str = "adjusted") ->
     """
     if correction not in ("adjusted", "none"):
         raise ValueError(f"correction must be adjusted or none, got {correction!r}")
+    require_layout("counts", counts, "[L, K, L]", 3)
     weights = as_float64(counts).sum((-2, -1))
     weights = weights / weights.sum()
     plain = _weighted(weights, discrete_mutual_information(counts, correction="none"))
@@ -126,12 +132,15 @@ def _weighted(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0, weights * values).sum(-1)
 
 
-def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def lagged_moments(
+    first: Tensor, second: Tensor, *, names: tuple[str, str] = ("first", "second")
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over time of each series now and the second one a step later: what Gaussian estimates are formed from.
 
     Args:
         first: ``[..., T, p]`` in order of time.
         second: ``[..., T, q]``.
+        names: what an error calls the two.
 
     Returns:
         The sum of z z', ``[d, d]``, the sum of z, ``[d]``, and the number of steps, int64, where z holds the first
@@ -145,7 +154,10 @@ def lagged_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tenso
         tensor(3)
     """
     if first.shape[:-1] != second.shape[:-1] or first.dim() < 2:
-        raise ValueError(f"need [..., T, p] and [..., T, q], got {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(
+            f"{names[0]} must be [..., T, p] and {names[1]} [..., T, q], "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
     one, other = as_float64(first.detach()), as_float64(second.detach())
     steps = torch.cat([one[..., :-1, :], other[..., :-1, :], other[..., 1:, :]], dim=-1).flatten(0, -2)
     return steps.T @ steps, steps.sum(0), torch.full((), len(steps), device=steps.device)
@@ -180,7 +192,9 @@ def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
         >>> gaussian_transfer_entropy(noise, copied) > 6, gaussian_transfer_entropy(copied, noise) < 0.01
         (tensor(True), tensor(True))
     """
-    return gaussian_transfer_entropy_compute(*lagged_moments(source, target), source.shape[-1])
+    return gaussian_transfer_entropy_compute(
+        *lagged_moments(source, target, names=("source", "target")), source.shape[-1]
+    )
 
 
 def gaussian_transfer_entropy_compute(second: Tensor, first: Tensor, num_steps: Tensor, num_source: int) -> Tensor:
@@ -201,6 +215,11 @@ def gaussian_transfer_entropy_compute(second: Tensor, first: Tensor, num_steps: 
 
 def full_rank_covariance(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
     """The covariance; NaN where a dimension is, up to rounding, constant or a combination of others."""
+    if first.dim() != 1 or second.shape != (*first.shape, *first.shape) or num_steps.dim() != 0:
+        raise ValueError(
+            "second, first and num_steps must be [d, d], [d] and [], "
+            f"got {tuple(second.shape)}, {tuple(first.shape)} and {tuple(num_steps.shape)}"
+        )
     matrix = covariance(second, first, num_steps)
     deviation = matrix.diagonal().sqrt()
     correlation = (matrix / deviation.unsqueeze(-1) / deviation).nan_to_num()

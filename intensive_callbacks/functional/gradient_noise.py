@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_one_shape
 
-__all__ = ["GradientMoments", "critical_batch_size", "gradient_moments"]
+__all__ = ["GradientMoments", "critical_batch_size", "critical_batch_size_compute", "gradient_moments"]
 
 
 class GradientMoments(NamedTuple):
@@ -57,6 +57,8 @@ def gradient_moments(
     """
     require_batch_sizes(small_batch_size, large_batch_size)
     small, large = as_float64(small_norm_squared), as_float64(large_norm_squared)
+    if small.dim() and large.dim():
+        require_one_shape(("small_norm_squared", "large_norm_squared"), small, large)
     noise = (small - large) / (1 / small_batch_size - 1 / large_batch_size)
     signal = (large_batch_size * large - small_batch_size * small) / (large_batch_size - small_batch_size)
     return GradientMoments(noise, signal)

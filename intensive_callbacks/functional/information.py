@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_positive
+from intensive_callbacks.functional.checks import as_float64, require_layout, require_mask, require_positive
 from intensive_callbacks.functional.sparsity import relevance_realization_rate
 from intensive_callbacks.functional.sums import unless_invalid
 
@@ -64,20 +64,24 @@ def contingency_table(
         (tensor([[1, 0, 0],
                  [0, 0, 2]]), tensor(0))
     """
+    return count_labels({f"labels[{i}]": each for i, each in enumerate(labels)}, sizes, mask)
+
+
+def count_labels(named: dict[str, Tensor], sizes: tuple[int, ...], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """:func:`contingency_table` of labels by the names that an error should call them."""
+    labels, names = tuple(named.values()), ", ".join(named)
     if min(sizes) < 1:
-        raise ValueError(f"a variable has at least 1 value, got sizes {sizes}")
+        of = " and ".join(f"num_{name}" for name in named)
+        raise ValueError(f"a variable has at least 1 value; {names} ({of}) have sizes {sizes}")
     first = labels[0]
     if any(label.is_floating_point() or label.dtype == torch.bool for label in labels):
         kinds = ", ".join(str(label.dtype) for label in labels)
-        raise ValueError(f"labels must be integers, got {kinds}; bin or cluster a continuous variable first")
+        raise ValueError(f"labels ({names}) must be integers, got {kinds}; bin or cluster a continuous variable first")
     if any(label.shape != first.shape for label in labels):
-        raise ValueError(f"labels must have one shape, got {[tuple(label.shape) for label in labels]}")
+        raise ValueError(f"labels ({names}) must have one shape, got {[tuple(label.shape) for label in labels]}")
     kept = torch.ones_like(first, dtype=torch.bool)
     if mask is not None:
-        if mask.shape != first.shape[: mask.dim()]:
-            raise ValueError(
-                f"mask must have the leading shape of the labels {tuple(first.shape)}, got {tuple(mask.shape)}"
-            )
+        require_mask(mask, f"labels ({names})", first)
         kept = mask.reshape(mask.shape + (1,) * (first.dim() - mask.dim())).to(torch.bool).expand_as(first)
     cell = torch.zeros_like(first, dtype=torch.int64)
     inside = kept
@@ -124,7 +128,7 @@ def shannon_entropy(
         >>> shannon_entropy(torch.tensor([0, 0, 1, 2]), num_values=3, correction="none")
         tensor(1.5000, dtype=torch.float64)
     """
-    counts, num_outside = contingency_table((labels,), (num_values,), mask)
+    counts, num_outside = count_labels({"labels": labels}, (num_values,), mask)
     return unless_invalid(shannon_entropy_compute(counts, correction=correction), num_outside)
 
 
@@ -137,6 +141,7 @@ def shannon_entropy_compute(counts: Tensor, *, correction: Correction = "miller_
     """
     if correction not in ("miller_madow", "none"):
         raise ValueError(f"correction must be miller_madow or none, got {correction!r}")
+    require_layout("counts", counts, "[..., K]")
     weights = as_float64(counts)
     num = weights.sum(-1)
     entropy: Tensor = torch.special.entr(weights / num.unsqueeze(-1)).sum(-1)
@@ -165,6 +170,7 @@ def expected_mutual_information(counts: Tensor) -> Tensor:
         >>> expected_mutual_information(torch.tensor([[1, 0], [0, 1]]))  # one of two permutations reads 1 bit, both do
         tensor(1., dtype=torch.float64)
     """
+    require_layout("counts", counts, "[..., K, L]", 2)
     table = as_float64(counts)
     num = table.sum((-2, -1))[..., None, None]
     rows, columns = table.sum(-1, keepdim=True), table.sum(-2, keepdim=True)
@@ -236,7 +242,7 @@ def mutual_information(
         >>> mutual_information(x, x // 2, num_x=4, num_y=2)
         tensor(1., dtype=torch.float64)
     """
-    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    counts, num_outside = count_labels({"x": x, "y": y}, (num_x, num_y), mask)
     return unless_invalid(discrete_mutual_information(counts, correction=correction), num_outside)
 
 
@@ -292,7 +298,7 @@ def coupling_quality(
         >>> coupling_quality(x, x // 2, num_x=4, num_y=2)
         tensor(1., dtype=torch.float64)
     """
-    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    counts, num_outside = count_labels({"x": x, "y": y}, (num_x, num_y), mask)
     return unless_invalid(coupling_quality_compute(counts, correction=correction), num_outside)
 
 
@@ -310,6 +316,7 @@ def coupling_quality_compute(counts: Tensor, *, correction: Correction = "adjust
 def _corrected(counts: Tensor, correction: Correction) -> tuple[Tensor, Tensor, Tensor]:
     """The estimate, what it reads by chance, and the greatest value it could have."""
     require_correction(correction)
+    require_layout("counts", counts, "[..., K, L]", 2)
     entropy_correction: Correction = "none" if correction == "adjusted" else correction
     entropies = [
         shannon_entropy_compute(table, correction=entropy_correction) for table in (counts.sum(-1), counts.sum(-2))
@@ -339,6 +346,9 @@ def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor
     Returns:
         ``[num_tables, K, L]`` int64, on the CPU, each with the margins of ``counts``.
 
+    Raises:
+        ValueError: if the counts are no table of integers of at least 0, or ``num_tables`` is negative.
+
     Source:
         Patefield 1981, in ``scipy.stats.random_table``.
 
@@ -348,15 +358,25 @@ def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor
     """
     from scipy.stats import random_table
 
-    table = counts.cpu()
+    table = _require_table(counts)
+    if num_tables < 0:
+        raise ValueError(f"num_tables must be at least 0, got {num_tables}")
     drawn = random_table(table.sum(-1).numpy(), table.sum(-2).numpy()).rvs(num_tables, random_state=seed)
     return torch.as_tensor(drawn).to(torch.int64)
+
+
+def _require_table(counts: Tensor) -> Tensor:
+    """One contingency table on the CPU, int64."""
+    table = counts.cpu().to(torch.int64)
+    if table.dim() != 2 or 0 in table.shape or not bool(((table >= 0) & (table == counts.cpu())).all()):
+        raise ValueError(f"counts must be [K, L], integers of at least 0, got {tuple(table.shape)} {counts.dtype}")
+    return table
 
 
 def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int = 0) -> float:
     """How often permuted data would read as much mutual information as this table does.
 
-    Valid for independent observations: neighbouring tokens of one text are not, and then it is too small.
+    Valid for independent observations: neighboring tokens of one text are not, and then it is too small.
 
     Args:
         counts: a contingency table, ``[K, L]``.
@@ -366,11 +386,16 @@ def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int =
     Returns:
         In (0, 1]; NaN where nothing was counted.
 
+    Raises:
+        ValueError: if the counts are no table of integers of at least 0, or ``num_permutations`` is below 1.
+
     Example:
         >>> permutation_p_value(torch.tensor([[19, 1], [1, 19]]))
         0.001
     """
-    observed = discrete_mutual_information(counts.cpu(), correction="none")
+    if num_permutations < 1:
+        raise ValueError(f"num_permutations must be at least 1, got {num_permutations}")
+    observed = discrete_mutual_information(_require_table(counts), correction="none")
     if observed.isnan():
         return math.nan
     null = discrete_mutual_information(independent_tables(counts, num_permutations, seed), correction="none")
@@ -460,7 +485,7 @@ def relevance_density(
         >>> relevance_density(x, x, num_x=2, num_y=2, num_pixels=16 * 16)
         tensor(0.0039, dtype=torch.float64)
     """
-    counts, num_outside = contingency_table((x, y), (num_x, num_y), mask)
+    counts, num_outside = count_labels({"x": x, "y": y}, (num_x, num_y), mask)
     return unless_invalid(relevance_density_compute(counts, num_pixels, correction=correction), num_outside)
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
-from intensive_callbacks.functional.information import Correction, contingency_table, discrete_mutual_information
+from intensive_callbacks.functional.checks import LARGEST, as_float64, require_layout, require_square
+from intensive_callbacks.functional.information import Correction, count_labels, discrete_mutual_information
 from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "gaussian_information_bottleneck",
     "information_bottleneck",
     "information_bottleneck_compute",
+    "information_bottleneck_update",
 ]
 
 
@@ -90,8 +91,8 @@ def information_bottleneck_update(
             "quantize it, or use gaussian_information_bottleneck for one with declared Gaussian noise"
         )
     num_x, num_codes, num_y = sizes
-    input_counts, inputs_outside = contingency_table((x, codes), (num_x, num_codes))
-    target_counts, targets_outside = contingency_table((codes, y), (num_codes, num_y))
+    input_counts, inputs_outside = count_labels({"x": x, "codes": codes}, (num_x, num_codes))
+    target_counts, targets_outside = count_labels({"codes": codes, "y": y}, (num_codes, num_y))
     return input_counts, target_counts, inputs_outside + targets_outside
 
 
@@ -109,10 +110,16 @@ def information_bottleneck_compute(
         >>> information_bottleneck_compute(keeps, keeps, beta=2.0)  # 1 - 2 * 1
         tensor(-1., dtype=torch.float64)
     """
-    if not beta >= 0:
-        raise ValueError(f"beta must not be negative, got {beta}")
+    _require_beta(beta)
+    require_layout("input_counts", input_counts, "[..., K, C]", 2)
+    require_layout("target_counts", target_counts, "[..., C, L]", 2)
     compression = discrete_mutual_information(input_counts, correction=correction)
     return compression - beta * discrete_mutual_information(target_counts, correction=correction)
+
+
+def _require_beta(beta: float) -> None:
+    if not 0 <= beta <= LARGEST:
+        raise ValueError("beta must be a finite number of at least 0")
 
 
 def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: float) -> InformationPlane:
@@ -143,13 +150,13 @@ def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: f
         InformationPlane(input_information=tensor(1.3564, dtype=torch.float64),
                          target_information=tensor(0.5639, dtype=torch.float64))
     """
+    require_square("covariance", covariance)
     size = covariance.shape[-1]
-    if covariance.shape != (size, size) or not 0 < num_inputs < size:
+    if covariance.dim() != 2 or not 0 < num_inputs < size:
         raise ValueError(
             f"need an [n, n] covariance and 0 < num_inputs < n, got {tuple(covariance.shape)} and {num_inputs}"
         )
-    if not beta >= 0:
-        raise ValueError(f"beta must not be negative, got {beta}")
+    _require_beta(beta)
     joint = as_float64(covariance)
     x, y = joint[:num_inputs, :num_inputs], joint[num_inputs:, num_inputs:]
     cross = joint[:num_inputs, num_inputs:]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_square
 from intensive_callbacks.functional.dynamics import full_rank_covariance, gaussian_entropy, lagged_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["integrated_information", "total_correlation"]
+__all__ = ["integrated_information", "integrated_information_compute", "total_correlation"]
 
 MAX_COMPONENTS = 12
 """The largest system whose bipartitions are tried one by one: 2047 of them."""
@@ -39,6 +39,7 @@ def total_correlation(matrix: Tensor) -> Tensor:
         >>> total_correlation(torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
         tensor(0.3219, dtype=torch.float64)
     """
+    require_square("matrix", matrix)
     values = as_float64(matrix)
     return (values.diagonal().log().sum() - values.logdet()) / 2 / math.log(2)
 
@@ -48,7 +49,7 @@ def integrated_information(states: Tensor) -> Tensor:
 
     .. math:: \Phi = \min_{A, B} \; I(Z_t; Z_{t+1}) - I(A_t; A_{t+1}) - I(B_t; B_{t+1})
 
-    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favoured for its size. It
+    Whole minus sum over all bipartitions, of a stationary Gaussian process; no partition is favored for its size. It
     is none of the Phi of integrated information theory and says nothing of consciousness; it may be negative where the
     parts share what they remember, which is why total correlation belongs beside it. For a few components (three
     scorers, a handful of heads): at most 12, and many more steps than twice that.
@@ -70,6 +71,8 @@ def integrated_information(states: Tensor) -> Tensor:
         >>> integrated_information(noise).abs() < 0.01
         tensor(True)
     """
+    if states.dim() < 2:
+        raise ValueError(f"states must be [..., T, d], got {tuple(states.shape)}")
     require_components(states.shape[-1])
     return integrated_information_compute(*lagged_moments(states[..., :0], states))
 
@@ -77,13 +80,15 @@ def integrated_information(states: Tensor) -> Tensor:
 def require_components(num_components: int) -> None:
     """Refuse a system that has no bipartition, or too many."""
     if not 2 <= num_components <= MAX_COMPONENTS:
-        raise ValueError(f"a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
+        raise ValueError(f"the states of a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
 
 
 def integrated_information_compute(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
     """Whole minus sum at the bipartition that makes it least, from sums of states now and next, in bits."""
     matrix = full_rank_covariance(second, first, num_steps)
     size = len(matrix) // 2
+    if len(matrix) % 2 or size < 2:
+        raise ValueError(f"second must be [2d, 2d] with d of at least 2, got {tuple(second.shape)}")
 
     def memory(part: tuple[int, ...]) -> Tensor:
         later = tuple(index + size for index in part)

@@ -39,7 +39,7 @@ def size_exponent(
 
     .. math:: \frac{d \ln \text{metric}}{d \ln \text{size}}
 
-    It is as good as the family: models that differ in size alone, with their behaviour unchanged (function-preserving
+    It is as good as the family: models that differ in size alone, with their behavior unchanged (function-preserving
     widening, duplicated experts, identity blocks), give the metric's own exponent; published models of one family also
     differ in what they can do, and give the exponent of both. Least squares, with an interval of Student's t that takes
     the models as independent. Needs scipy.

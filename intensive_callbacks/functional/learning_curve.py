@@ -86,8 +86,8 @@ def _power_law_fit(sizes: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Te
     def solve(error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         column = sizes ** -exponent[..., None]  # [R, G, P]
         error = error[:, None]
-        centred = column - column.mean(-1, keepdim=True)
-        scale = ((centred * error).sum(-1) / centred.square().sum(-1)).clamp_min(0.0)
+        centered = column - column.mean(-1, keepdim=True)
+        scale = ((centered * error).sum(-1) / centered.square().sum(-1)).clamp_min(0.0)
         floor = error.mean(-1) - scale * column.mean(-1)
         without_floor = (column * error).sum(-1) / column.square().sum(-1)
         scale = torch.where(floor < 0, without_floor, scale)
@@ -96,12 +96,12 @@ def _power_law_fit(sizes: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Te
         return misfit, scale, floor
 
     def fit(error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        centre, width = math.log(0.2) * error.new_ones(len(error), 1), math.log(20.0)
+        center, width = math.log(0.2) * error.new_ones(len(error), 1), math.log(20.0)
         for points in (201, 21, 21, 21, 21):
-            grid = (centre + width * torch.linspace(-1, 1, points, dtype=error.dtype)).exp()
+            grid = (center + width * torch.linspace(-1, 1, points, dtype=error.dtype)).exp()
             misfit, scale, floor = solve(error, grid)
             best = misfit.argmin(-1, keepdim=True)
-            centre, width = grid.gather(-1, best).log(), 2 * width / (points - 1)
+            center, width = grid.gather(-1, best).log(), 2 * width / (points - 1)
         return (
             grid.gather(-1, best).squeeze(),
             scale.gather(-1, best).squeeze(),

@@ -1,4 +1,4 @@
-"""Mutual information of continuous vectors from the distances of nearest neighbours, in bits."""
+"""Mutual information of continuous vectors from the distances of nearest neighbors, in bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ksg_information", "seed_information"]
 
 
 def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
-    r"""Mutual information of two continuous vectors of few dimensions, from the distances of nearest neighbours.
+    r"""Mutual information of two continuous vectors of few dimensions, from the distances of nearest neighbors.
 
     .. math:: I = \psi(k) + \psi(n) - \overline{\psi(n_x + 1) + \psi(n_y + 1)}
 
@@ -52,10 +52,10 @@ def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
     neighbors = _scikit_learn("neighbors")
     x, y = finite_rows(x, y)
     if len(x) <= num_neighbors:
-        return refuse(f"{len(x)} samples are too few for {num_neighbors} neighbours")
+        return refuse(f"{len(x)} samples are too few for {num_neighbors} neighbors")
     if max(x.shape[1], y.shape[1]) > 3:
         warnings.warn(
-            f"nearest neighbours in {x.shape[1]} and {y.shape[1]} dimensions tell far too little; "
+            f"nearest neighbors in {x.shape[1]} and {y.shape[1]} dimensions tell far too little; "
             "use the Gaussian copula above three",
             stacklevel=2,
         )
@@ -64,7 +64,7 @@ def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
     nearest = neighbors.NearestNeighbors(n_neighbors=num_neighbors, metric="chebyshev").fit(joint)
     radius = torch.as_tensor(nearest.kneighbors()[0][:, -1])
     if radius.amin() == 0:
-        return refuse("samples are repeated; nearest neighbours are for continuous data")
+        return refuse("samples are repeated; nearest neighbors are for continuous data")
     inside = torch.nextafter(radius, torch.zeros_like(radius)).numpy()
     counts = [
         torch.as_tensor(neighbors.KDTree(side, metric="chebyshev").query_radius(side, inside, count_only=True))

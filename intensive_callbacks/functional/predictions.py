@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = ["predictive_information", "usable_information"]
 
@@ -62,7 +63,7 @@ def usable_information(logits: Tensor, labels: Tensor) -> Tensor:
         labels: ``[...]`` integers in [0, K); a negative label is ignored.
 
     Returns:
-        Bits per example, a scalar in [-inf, log2 K]; NaN without a label.
+        Bits per example, a scalar in [-inf, log2 K]; NaN without a label or with one of K or above.
 
     Raises:
         ValueError: if there are fewer than two classes, or the labels do not fit the logits.
@@ -75,7 +76,9 @@ def usable_information(logits: Tensor, labels: Tensor) -> Tensor:
         >>> usable_information(logits, torch.tensor([0, 1]))
         tensor(1., dtype=torch.float64)
     """
-    return usable_information_compute(predictions_update(logits, labels))
+    outside = labels >= logits.shape[-1] if logits.dim() else labels >= 0
+    value = usable_information_compute(predictions_update(logits, torch.where(outside, -1, labels)))
+    return unless_invalid(value, outside.sum())
 
 
 def predictions_update(logits: Tensor, labels: Tensor | None = None) -> PredictionSums:
@@ -103,11 +106,11 @@ def _block_sums(logits: Tensor, labels: Tensor) -> PredictionSums:
     p, log_p = logits.softmax(-1), logits.log_softmax(-1)
     entropy = -(p * log_p.clamp_min(-1e4)).sum(-1)  # p is exactly 0 there, and 0 times -inf would be NaN
     valid = ~entropy.isnan()  # one value that is not finite makes the whole row NaN
-    labelled = valid & (labels >= 0)
-    index = torch.where(labelled, labels, 0).to(torch.int64)
-    chosen = torch.where(labelled, log_p.gather(-1, index[:, None]).squeeze(-1), 0.0)
+    labeled = valid & (labels >= 0)
+    index = torch.where(labeled, labels, 0).to(torch.int64)
+    chosen = torch.where(labeled, log_p.gather(-1, index[:, None]).squeeze(-1), 0.0)
     probability = as_float64(p.nansum(0))
-    label_counts = torch.zeros_like(probability).scatter_add(0, index, labelled.to(probability.dtype))
+    label_counts = torch.zeros_like(probability).scatter_add(0, index, labeled.to(probability.dtype))
     return PredictionSums(
         probability, as_float64(entropy).nansum(), valid.sum(), label_counts, -as_float64(chosen).sum()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_layout, require_one_shape, require_square
 
 __all__ = [
     "covariance",
@@ -33,6 +33,12 @@ def covariance(second_moment: Tensor, first_moment: Tensor, num_samples: Tensor)
         >>> covariance(torch.tensor([[10.0]]), torch.tensor([4.0]), torch.tensor(2))  # of 1 and 3
         tensor([[2.]])
     """
+    require_square("second_moment", second_moment)
+    if second_moment.shape[:-1] != first_moment.shape:
+        raise ValueError(
+            "second_moment and first_moment must be [..., d, d] and [..., d], "
+            f"got {tuple(second_moment.shape)} and {tuple(first_moment.shape)}"
+        )
     num = num_samples[..., None, None]
     outer = first_moment.unsqueeze(-1) * first_moment.unsqueeze(-2)
     return (second_moment - outer / num) / torch.where(num > 1, num - 1, torch.nan)
@@ -56,6 +62,7 @@ def effective_rank(matrix: Tensor) -> Tensor:
         >>> effective_rank(torch.diag(torch.tensor([0.5, 0.25, 0.25])))
         tensor(2.8284, dtype=torch.float64)
     """
+    require_square("matrix", matrix)
     finite = matrix.isfinite().all(-1).all(-1)
     eigenvalues = torch.linalg.eigvalsh(as_float64(matrix).nan_to_num()).clamp(min=0)
     share = eigenvalues / torch.where(finite, eigenvalues.sum(-1), torch.nan).unsqueeze(-1)
@@ -86,6 +93,9 @@ def effective_dimensionality(features: Tensor, *, per_token: bool = False) -> Te
         >>> effective_dimensionality(torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]))
         tensor(2., dtype=torch.float64)
     """
+    layout, num_dims = ("[..., T, d]", 3) if per_token else ("[..., d] of at least one leading dimension", 2)
+    if features.dim() < num_dims or features.shape[-1] == 0:
+        raise ValueError(f"features must be {layout}, got {tuple(features.shape)}")
     samples = as_float64(features).flatten(0, -2)
     num = torch.full((), samples.shape[0], device=samples.device)
     rank = effective_rank(covariance(samples.T @ samples, samples.sum(0), num))
@@ -112,12 +122,12 @@ def layerwise_mean(values: Tensor) -> Tensor:
 
 
 def layerwise_standard_error(values: Tensor) -> Tensor:
-    r"""Standard error of a mean over layers that resemble their neighbours.
+    r"""Standard error of a mean over layers that resemble their neighbors.
 
     .. math:: \sqrt{\frac{s^2}{L} \tau \frac{L - 1}{L - \tau}}, \quad
         \tau = 1 + 2 \sum_{k=1}^{L-1} (1 - k / L) \rho^k
 
-    with rho the correlation of neighbouring layers, its own bias removed and kept within [0, 0.95]. Layers of a
+    with rho the correlation of neighboring layers, its own bias removed and kept within [0, 0.95]. Layers of a
     residual network are not independent: s / sqrt(L), which this is where rho is 0, would be too small. It takes the
     correlation to fall off geometrically with depth and the layers to be draws around one level: a trend over depth
     counts as correlation. Measured on such draws: 1.96 of it held the truth in 90 % of cases (32 layers, rho 0.6),
@@ -136,13 +146,14 @@ def layerwise_standard_error(values: Tensor) -> Tensor:
         >>> layerwise_standard_error(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))  # sqrt(1.2 / 6)
         tensor(0.4472, dtype=torch.float64)
     """
+    require_layout("values", values, "[..., L]")
     num = values.shape[-1]
     if num < 4:
         return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64, device=values.device)
     deviation = as_float64(values) - layerwise_mean(values).unsqueeze(-1)
     square = (deviation**2).sum(-1)
-    neighbours = (deviation[..., 1:] * deviation[..., :-1]).sum(-1)
-    rho = ((num * neighbours / torch.where(square > 0, square, 1) + 1) / (num - 3)).clamp(0, 0.95)
+    neighbors = (deviation[..., 1:] * deviation[..., :-1]).sum(-1)
+    rho = ((num * neighbors / torch.where(square > 0, square, 1) + 1) / (num - 3)).clamp(0, 0.95)
     lag = torch.arange(1, num, device=values.device)
     tau = 1 + 2 * ((1 - lag / num) * rho.unsqueeze(-1) ** lag).sum(-1)
     return (square / num * tau / (num - tau)).sqrt()
@@ -154,7 +165,7 @@ def empirical_ntk(model: nn.Module, inputs: Tensor, *, chunk_size: int | None = 
     .. math:: K_{ij} = \frac1C \sum_c \nabla_\theta f_c(x_i) \cdot \nabla_\theta f_c(x_j)
 
     A study of a small probe: it holds N·C gradients of all trainable parameters at once. Put the model in eval mode
-    first: dropout would enter the kernel, and batch normalisation raises in train mode.
+    first: dropout would enter the kernel, and batch normalization raises in train mode.
 
     Args:
         model: takes ``inputs`` and returns ``[N, ...]``.
@@ -214,10 +225,7 @@ def ntk_drift(kernel: Tensor, reference: Tensor) -> Tensor:
         >>> ntk_drift(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
         tensor(0.2929, dtype=torch.float64)
     """
-    if kernel.shape != reference.shape:
-        raise ValueError(
-            f"both kernels must be of the same probe, got shapes {tuple(kernel.shape)} and {tuple(reference.shape)}"
-        )
+    require_one_shape(("kernel", "reference"), kernel, reference, "be of the same probe")
     now, before = as_float64(kernel).flatten(), as_float64(reference).flatten()
     cosine: Tensor = (now @ before) / (now.norm() * before.norm())
     return 1 - cosine

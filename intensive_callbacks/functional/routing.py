@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_mask
+from intensive_callbacks.functional.checks import as_float64, require_mask, require_one_shape
 from intensive_callbacks.functional.routing_selections import expert_load, selection_counts, share
 from intensive_callbacks.functional.sums import masked_sum, num_tokens, unless_invalid
 
@@ -81,6 +81,8 @@ def token_margin(probabilities: Tensor) -> Tensor:
         >>> token_margin(torch.tensor([[0.75, 0.25, 0.0]]))
         tensor([0.5000])
     """
+    if probabilities.dim() == 0 or probabilities.shape[-1] < 2:
+        raise ValueError(f"probabilities must be [..., E] with E of at least 2, got {tuple(probabilities.shape)}")
     greatest = _widened(probabilities).topk(2).values
     return greatest[..., 0] - greatest[..., 1]
 
@@ -92,6 +94,11 @@ def token_confidence(probabilities: Tensor, expert_ids: Tensor) -> Tensor:
         >>> token_confidence(torch.tensor([[0.75, 0.25, 0.0]]), torch.tensor([[1, -1]]))
         tensor([0.2500])
     """
+    if probabilities.dim() == 0 or probabilities.shape[:-1] != expert_ids.shape[:-1] or expert_ids.dim() == 0:
+        raise ValueError(
+            "probabilities and expert_ids must be [..., E] and [..., k] of the same tokens, "
+            f"got {tuple(probabilities.shape)} and {tuple(expert_ids.shape)}"
+        )
     # An id past the last expert would be an error on a CPU and end the process on a GPU.
     slots = expert_ids.to(torch.int64).clamp(0, probabilities.shape[-1] - 1)
     return _widened(probabilities).gather(-1, slots).masked_fill(expert_ids < 0, 0).sum(-1)
@@ -379,12 +386,13 @@ def switch_balance_compute(load: Tensor, probability: Tensor) -> Tensor:
         >>> switch_balance_compute(torch.tensor([10, 0]), torch.tensor([8.0, 2.0]))
         tensor(1.6000, dtype=torch.float64)
     """
+    require_one_shape(("load", "probability"), load, probability)
     return (share(load) * share(probability, "probability")).sum(-1) * load.shape[-1]
 
 
 def _scores(name: str, scores: Tensor, mask: Tensor | None) -> Tensor:
     """``[T, E]`` scores in float64, without their graph."""
-    if scores.dim() != 2:
+    if scores.dim() != 2 or scores.shape[1] == 0:
         raise ValueError(f"{name} must be [T, E], one number per token and expert, got {list(scores.shape)}")
     require_mask(mask, name, scores)
     return as_float64(scores.detach())

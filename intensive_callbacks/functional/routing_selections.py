@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_ids, require_mask
+from intensive_callbacks.functional.checks import as_float64, require_ids, require_layout, require_mask, require_square
 from intensive_callbacks.functional.sums import masked_sum, num_tokens, unless_invalid
 
 __all__ = [
@@ -100,10 +100,10 @@ def expert_load(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None
 
 def share(load: Tensor, name: str = "load") -> Tensor:
     """``[..., E]`` counts or masses over their sum; NaN where one is negative or all are 0."""
-    if load.dim() == 0:
-        raise ValueError(f"{name} must be [..., E], one number per expert, got a scalar")
+    require_layout(name, load, "[..., E], one number per expert")
     load = as_float64(load)
-    return torch.where((load >= 0).all(-1, keepdim=True), load / load.sum(-1, keepdim=True), torch.nan)
+    total = torch.where(load.amin(-1, keepdim=True) >= 0, load.sum(-1, keepdim=True), torch.nan)
+    return load / total
 
 
 def load_entropy(load: Tensor, *, miller_madow: bool = False) -> Tensor:
@@ -456,6 +456,8 @@ def expert_coactivation_update(
                 [1., 1.]], dtype=torch.float64)
     """
     num_invalid = selection_counts(expert_ids, num_experts, mask)[-1]
+    if expert_ids.dim() != 2:
+        raise ValueError(f"expert_ids must be [T, k], got {tuple(expert_ids.shape)}")
     # Column 0 takes the unused slots, the last one the invalid ids.
     selected = torch.zeros(
         (expert_ids.shape[0], num_experts + 2), dtype=as_float64(num_invalid).dtype, device=expert_ids.device
@@ -473,5 +475,6 @@ def expert_coactivation_compute(pairs: Tensor) -> Tensor:
         tensor([[1.0000, 0.2500],
                 [0.5000, 1.0000]], dtype=torch.float64)
     """
+    require_square("pairs", pairs)
     pairs = as_float64(pairs)
     return pairs / pairs.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)

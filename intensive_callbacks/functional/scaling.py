@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_positive
+from intensive_callbacks.functional.checks import as_count, as_float64, require_positive
 
 __all__ = ["chinchilla_excess_loss", "chinchilla_loss", "chinchilla_optimality_index", "chinchilla_optimum"]
 
@@ -42,9 +42,7 @@ def chinchilla_optimality_index(
         tensor(11.6667, dtype=torch.float64)
     """
     ratio = require_positive("num_params", num_params) * require_positive("tokens_per_param", tokens_per_param)
-    if not isinstance(num_tokens, Tensor) and num_tokens < 0:
-        raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
-    tokens = as_float64(num_tokens)
+    tokens = as_count("num_tokens", num_tokens)
     return torch.where(tokens > 0, ratio / tokens, torch.nan)
 
 
@@ -65,7 +63,11 @@ def chinchilla_loss(num_params: float | Tensor, num_tokens: float | Tensor) -> T
         >>> chinchilla_loss(70e9, 1.4e12)  # Chinchilla
         tensor(1.9739, dtype=torch.float64)
     """
-    return _IRREDUCIBLE + _A / as_float64(num_params) ** _ALPHA + _B / as_float64(num_tokens) ** _BETA
+    return (
+        _IRREDUCIBLE
+        + _A / as_count("num_params", num_params) ** _ALPHA
+        + _B / as_count("num_tokens", num_tokens) ** _BETA
+    )
 
 
 def chinchilla_optimum(num_params: float | Tensor, num_tokens: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +83,14 @@ def chinchilla_optimum(num_params: float | Tensor, num_tokens: float | Tensor) -
         (parameters, tokens), whose product is that of the arguments.
 
     Source:
-        The law of :func:`chinchilla_loss`, minimised in closed form (Hoffmann et al. 2022, equation 4).
+        The law of :func:`chinchilla_loss`, minimized in closed form (Hoffmann et al. 2022, equation 4).
 
     Example:
         >>> params, tokens = chinchilla_optimum(175e9, 300e9)  # GPT-3
         >>> params / 1e9, tokens / 1e9
         (tensor(53.0235, dtype=torch.float64), tensor(990.1272, dtype=torch.float64))
     """
-    compute = as_float64(num_params) * as_float64(num_tokens)
+    compute = as_count("num_params", num_params) * as_count("num_tokens", num_tokens)
     balance = (_ALPHA * _A / (_BETA * _B)) ** (1.0 / (_ALPHA + _BETA))
     params = balance * compute ** (_BETA / (_ALPHA + _BETA))
     return params, compute / params

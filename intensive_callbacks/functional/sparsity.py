@@ -12,10 +12,18 @@ from intensive_callbacks.functional.checks import (
     as_fraction,
     correct_for_chance,
     require_baseline,
+    require_one_shape,
     require_positive,
 )
 
-__all__ = ["relevance_realization_rate", "retention_interval", "sparse_retention", "sparsity_adjusted_accuracy"]
+__all__ = [
+    "relevance_realization_rate",
+    "retention_interval",
+    "sparse_retention",
+    "sparse_retention_compute",
+    "sparse_retention_update",
+    "sparsity_adjusted_accuracy",
+]
 
 
 def relevance_realization_rate(
@@ -26,7 +34,7 @@ def relevance_realization_rate(
     *,
     chance_corrected: bool = False,
 ) -> Tensor:
-    """Relevance realisation rate (R3): the active share of a model times its gain over chance.
+    """Relevance realization rate (R3): the active share of a model times its gain over chance.
 
     .. math:: R3 = (N_{active} / N_{total}) (a / r)
 
@@ -90,10 +98,16 @@ def sparsity_adjusted_accuracy(accuracy: float | Tensor, total_params: float, ac
 
 def active_share(total_params: float, active_params: float | Tensor) -> Tensor:
     """Active / total, as float64; numbers are checked, the elements of a tensor are not."""
+    if not isinstance(active_params, Tensor):
+        require_share(total_params, active_params)
+    return as_float64(active_params) / require_positive("total_params", total_params)
+
+
+def require_share(total_params: float, active_params: float) -> None:
+    """Active parameters must be some of a number of parameters above 0."""
     require_positive("total_params", total_params)
-    if not isinstance(active_params, Tensor) and not 0 <= active_params <= total_params:
+    if not 0 <= active_params <= total_params:
         raise ValueError(f"active_params must lie in [0, total_params = {total_params}], got {active_params}")
-    return as_float64(active_params) / total_params
 
 
 def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
@@ -126,11 +140,7 @@ def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
 
 def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
     """Examples by who was right, ``[2, 2]`` int64, the sparse model's row by the dense one's column."""
-    if sparse_correct.shape != dense_correct.shape:
-        raise ValueError(
-            "both models must be judged on the same examples, "
-            f"got shapes {tuple(sparse_correct.shape)} and {tuple(dense_correct.shape)}"
-        )
+    require_one_shape(("sparse_correct", "dense_correct"), sparse_correct, dense_correct, "be of the same examples")
     sparse, dense = sparse_correct.to(torch.bool), dense_correct.to(torch.bool)
     cells = [((sparse == row) & (dense == column)).sum() for row in (False, True) for column in (False, True)]
     return torch.stack(cells).reshape(2, 2)
@@ -138,6 +148,8 @@ def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Te
 
 def sparse_retention_compute(counts: Tensor) -> Tensor:
     """Accuracy of the row over accuracy of the column, of a table of :func:`sparse_retention_update`."""
+    if counts.shape != (2, 2):
+        raise ValueError(f"counts must be [2, 2], the sparse model's row by the dense one's, got {tuple(counts.shape)}")
     table = as_float64(counts)
     dense = table[:, 1].sum()
     return table[1].sum() / torch.where(dense > 0, dense, math.nan)
@@ -165,10 +177,10 @@ def retention_interval(counts: Tensor, confidence: float = 0.95) -> tuple[Tensor
         >>> retention_interval(torch.tensor([[100, 40], [10, 850]]))
         (tensor(0.9511, dtype=torch.float64), tensor(0.9817, dtype=torch.float64))
     """
+    ratio = sparse_retention_compute(counts)
     table = as_float64(counts)
     both, alone = table[1, 1], table[1, 0] + table[0, 1]
     product = (both + table[1, 0]) * (both + table[0, 1])
     error = (alone / torch.where(product > 0, product, math.nan)).sqrt()
     z = torch.special.ndtri(as_float64((1 + confidence) / 2)).to(error.device)
-    ratio = sparse_retention_compute(counts)
     return ratio * (-z * error).exp(), ratio * (z * error).exp()

@@ -10,7 +10,7 @@ from torch import Tensor
 from intensive_callbacks.functional.checks import as_float64, require_ids, require_positive
 from intensive_callbacks.functional.sums import unless_invalid
 
-__all__ = ["task_information"]
+__all__ = ["task_information", "task_information_compute", "task_information_update"]
 
 
 def task_information(logits: Tensor, target: Tensor, *, num_dimensions: float = 1) -> Tensor:

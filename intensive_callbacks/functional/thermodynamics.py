@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.checks import (
+    LARGEST,
+    as_finite,
     as_float64,
     as_fraction,
     correct_for_chance,
@@ -139,8 +141,8 @@ def landauer_ratio(joules: float | Tensor, bits_erased: float | Tensor, temperat
         >>> landauer_ratio(3.846e4, bits_erased=32e9).log10()  # one step of 2e6 tokens at 1e9 parameters
         tensor(14.6218, dtype=torch.float64)
     """
-    bits = as_float64(bits_erased)
-    return as_float64(joules) / landauer_limit(1, temperature) / torch.where(bits > 0, bits, torch.nan)
+    bits = as_finite("bits_erased", bits_erased)
+    return as_finite("joules", joules) / landauer_limit(1, temperature) / torch.where(bits > 0, bits, torch.nan)
 
 
 def mean_field_magnetization(coupling: float | Tensor, beta: float) -> Tensor:
@@ -183,7 +185,7 @@ def mean_field_magnetization(coupling: float | Tensor, beta: float) -> Tensor:
 
 
 def critical_beta(coupling: float | Tensor) -> float:
-    """The inverse temperature at which a magnetisation appears: one over the spectral radius of W.
+    """The inverse temperature at which a magnetization appears: one over the spectral radius of W.
 
     Args:
         coupling: W, a number or ``[N, N]``, not negative.
@@ -204,7 +206,7 @@ def critical_beta(coupling: float | Tensor) -> float:
 
 def _require_couplings(coupling: Tensor) -> Tensor:
     matrix = coupling.reshape(1, 1) if coupling.dim() == 0 else coupling
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or bool((matrix < 0).any()):
+    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel() or bool((matrix < 0).any()):
         raise ValueError(
             f"coupling must be a number or a square matrix without negative entries, got {tuple(coupling.shape)}"
         )
@@ -269,8 +271,11 @@ def critical_exponent(
     from scipy.stats import t as student
 
     b, phi = (as_float64(values).cpu().numpy() for values in (control, response))
-    if len(b) < 5 or b.shape != phi.shape or not (phi > 0).all():
-        raise ValueError(f"need at least 5 values with a response above 0 each, got {len(b)} and {len(phi)}")
+    if b.ndim != 1 or len(b) < 5 or b.shape != phi.shape or not (phi > 0).all():
+        raise ValueError(
+            "control must be [n], at least 5 values, and response [n], above 0 each, "
+            f"got {b.shape} and {phi.shape}, least response {phi.min(initial=np.inf)}"
+        )
     spread = float(b.max() - b.min())
 
     def distance(parameters: np.ndarray) -> np.ndarray:
@@ -293,7 +298,8 @@ def critical_exponent(
     lengths = distance(best.x)
     if lengths.max() < 100 * lengths.min():
         raise ValueError(
-            f"abs(b - b_c) spans a factor of {lengths.max() / lengths.min():.3g}; an exponent needs two decades or more"
+            f"control less critical_point, abs(b - b_c), spans a factor of {lengths.max() / lengths.min():.3g}; "
+            "an exponent needs two decades or more"
         )
     freedom = len(b) - len(best.x)
     inverse = np.linalg.pinv(best.jac.T @ best.jac)
@@ -304,8 +310,8 @@ def critical_exponent(
 
 
 def _require_one_side(control: np.ndarray, critical_point: float) -> None:
-    if not ((control > critical_point).all() or (control < critical_point).all()):
-        raise ValueError(f"all values must lie on one side of the critical point {critical_point}")
+    if not abs(critical_point) <= LARGEST or not ((control > critical_point).all() or (control < critical_point).all()):
+        raise ValueError(f"all values of control must lie on one side of critical_point, got {critical_point}")
 
 
 def correlation_length(correlations: Tensor, distances: Tensor | None = None) -> Tensor:
@@ -331,11 +337,13 @@ def correlation_length(correlations: Tensor, distances: Tensor | None = None) ->
         tensor(1.4427, dtype=torch.float64)
     """
     values = as_float64(correlations)
+    if values.dim() != 1 or (distances is not None and distances.shape != values.shape):
+        raise ValueError(f"correlations must be [n], with distances of the same shape, got {tuple(values.shape)}")
     lags = torch.arange(1, len(values) + 1, device=values.device) if distances is None else distances
     positive = (values > 0).cumprod(0).to(torch.bool)
     logs, lags = values[positive].log(), as_float64(lags)[positive]
     if len(logs) < 2:
         return as_float64(math.nan)
-    centred = lags - lags.mean()
-    slope = (centred @ logs) / (centred @ centred)
+    centered = lags - lags.mean()
+    slope = (centered @ logs) / (centered @ centered)
     return -1 / torch.where(slope < 0, slope, torch.nan)

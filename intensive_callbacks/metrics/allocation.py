@@ -144,7 +144,7 @@ class SalienceDivergence(IntensiveMetric):
     def update(self, human: Tensor, model: Tensor, mask: Tensor | None = None) -> None:
         """Add the divergences of one batch of maps."""
         values = allocation.salience_divergence(
-            human, model.detach(), divergence=self.divergence, smoothing=self.smoothing
+            human.detach(), model.detach(), divergence=self.divergence, smoothing=self.smoothing
         )
         kept = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
         if kept.shape != values.shape:

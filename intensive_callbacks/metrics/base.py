@@ -17,8 +17,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_only
 
 from intensive_callbacks.boundary import warn
-from intensive_callbacks.functional.checks import as_float64, as_fraction, uncertain
-from intensive_callbacks.functional.sparsity import active_share
+from intensive_callbacks.functional.checks import as_float64, require_fraction, uncertain
+from intensive_callbacks.functional.sparsity import require_share
 from intensive_callbacks.functional.sums import unless_invalid
 
 Arguments = ParamSpec("Arguments")
@@ -173,14 +173,19 @@ class AccuracyMetric(IntensiveMetric):
         """Add an accuracy, weighted by the examples it stands for."""
         if num_examples is not None and num_examples < 0:
             raise ValueError(f"num_examples must not be negative, got {num_examples}")
-        fraction = as_fraction("accuracy", accuracy).to(self.correct.device)
+        invalid: bool | Tensor = False
+        if isinstance(accuracy, Tensor):
+            accuracy = as_float64(accuracy.detach()).to(self.correct.device)
+            invalid = (accuracy < 0) | (accuracy > 1)
+        else:
+            require_fraction("accuracy", accuracy)
         weight = 1 if num_examples is None else num_examples
         if weight == 0:
             return
-        self.correct += fraction * weight
+        self.correct += accuracy * weight
         self.num_examples += weight
         self.num_uncounted += num_examples is None
-        self.num_invalid += (fraction < 0) | (fraction > 1)
+        self.num_invalid += invalid
 
     def mean_accuracy(self) -> Tensor:
         """The weighted mean; NaN before the first update."""
@@ -224,7 +229,7 @@ class ActiveAccuracyMetric(AccuracyMetric):
 
     def __init__(self, total_params: float, active_params: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        active_share(total_params, active_params)
+        require_share(total_params, active_params)
         self.total_params = total_params
         self.active_params = active_params
         self.add_sum("active_sum")
@@ -237,10 +242,13 @@ class ActiveAccuracyMetric(AccuracyMetric):
     ) -> None:
         """Add an accuracy, weighted by the examples it stands for, and the parameters that were active in them."""
         active = self.active_params if active_params is None else active_params
-        share = active_share(self.total_params, active).to(self.active_sum.device)
+        if isinstance(active, Tensor):
+            active = as_float64(active.detach()).to(self.active_sum.device)
+            self.num_invalid += (active < 0) | (active > self.total_params)
+        else:
+            require_share(self.total_params, active)
         super().update(accuracy, num_examples)
-        self.num_invalid += (share < 0) | (share > 1)
-        self.active_sum += share * self.total_params * (1 if num_examples is None else num_examples)
+        self.active_sum += active * (1 if num_examples is None else num_examples)
 
     def mean_active_params(self) -> Tensor:
         """The weighted mean of the active parameters; NaN before the first update."""

@@ -87,6 +87,7 @@ class EffectiveCompressionRatio(SampleMetric):
         self.estimator = estimator
         self.num_classes = num_classes
         self.num_features = num_features
+        self.num_samples = num_samples
         self.noise = noise
         if estimator in ("predictive", "usable"):
             for name in predictions.PredictionSums._fields:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import efficiency
-from intensive_callbacks.functional.checks import as_fraction, require_baseline, require_positive
+from intensive_callbacks.functional.checks import as_float64, as_fraction, require_baseline, require_positive
 from intensive_callbacks.functional.learning_curve import PowerLaw, learning_curve
 from intensive_callbacks.metrics.base import AccuracyMetric, SampleMetric, companion
 
@@ -27,10 +27,12 @@ __all__ = [
 class _PointsPerCost(AccuracyMetric):
     def __init__(self, *, chance_corrected: bool, random_baseline: float | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.correction: dict[str, Any] = {
-            "chance_corrected": chance_corrected,
-            "random_baseline": require_baseline(random_baseline) if chance_corrected else None,
-        }
+        self.chance_corrected = chance_corrected
+        self.random_baseline = require_baseline(random_baseline) if chance_corrected else None
+
+    def correction(self) -> dict[str, Any]:
+        """How the accuracy is corrected for chance, as arguments of the functions."""
+        return {"chance_corrected": self.chance_corrected, "random_baseline": self.random_baseline}
 
 
 class PerformancePerParameter(_PointsPerCost):
@@ -77,7 +79,7 @@ class PerformancePerParameter(_PointsPerCost):
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
-        return efficiency.performance_per_parameter(accuracy, self.num_params, **self.correction)
+        return efficiency.performance_per_parameter(accuracy, self.num_params, **self.correction())
 
 
 class PerformancePerFlop(_PointsPerCost):
@@ -125,7 +127,7 @@ class PerformancePerFlop(_PointsPerCost):
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
-        return efficiency.performance_per_flop(accuracy, self.num_flops, **self.correction)
+        return efficiency.performance_per_flop(accuracy, self.num_flops, **self.correction())
 
 
 class MemoryEfficiencyRatio(_PointsPerCost):
@@ -172,7 +174,7 @@ class MemoryEfficiencyRatio(_PointsPerCost):
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
-        return efficiency.memory_efficiency_ratio(accuracy, self.num_bytes, **self.correction)
+        return efficiency.memory_efficiency_ratio(accuracy, self.num_bytes, **self.correction())
 
 
 class PerformancePerJoule(_PointsPerCost):
@@ -221,7 +223,7 @@ class PerformancePerJoule(_PointsPerCost):
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
-        return efficiency.performance_per_joule(accuracy, self.num_joules, **self.correction)
+        return efficiency.performance_per_joule(accuracy, self.num_joules, **self.correction())
 
 
 class _AccuracyForBoth(AccuracyMetric):
@@ -344,17 +346,22 @@ class IntelligenceDensity(AccuracyMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.num_bytes = num_bytes
-        self.settings: dict[str, Any] = {
-            "base": base,
-            "chance_corrected": chance_corrected,
-            "random_baseline": random_baseline,
-        }
-        efficiency.intelligence_density(0.0, num_bytes, **self.settings)  # refuses settings that make no sense
+        self.base = base
+        self.chance_corrected = chance_corrected
+        self.random_baseline = random_baseline
+        self.value(as_float64(0.0))  # refuses settings that make no sense
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""
         counted = self.num_examples if self.num_uncounted == 0 else None
-        return efficiency.intelligence_density(accuracy, self.num_bytes, num_examples=counted, **self.settings)
+        return efficiency.intelligence_density(
+            accuracy,
+            self.num_bytes,
+            base=self.base,
+            num_examples=counted,
+            chance_corrected=self.chance_corrected,
+            random_baseline=self.random_baseline,
+        )
 
 
 class CapabilityDensity(AccuracyMetric):

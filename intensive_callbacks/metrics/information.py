@@ -78,6 +78,7 @@ class ShannonEntropy(CountingMetric):
 
     def __init__(self, num_values: int, *, correction: Correction = "miller_madow", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.num_values = num_values
         self.add_counts(num_values)
         information.shannon_entropy_compute(self.counts, correction=correction)  # refuses an unknown one
         self.correction = correction
@@ -94,6 +95,7 @@ class ShannonEntropy(CountingMetric):
 class _PairedLabels(CountingMetric):
     def __init__(self, num_x: int, num_y: int, *, correction: Correction = "adjusted", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.num_x, self.num_y = num_x, num_y
         self.add_counts(num_x, num_y)
         information.require_correction(correction)
         self.correction = correction
@@ -234,7 +236,7 @@ class RelevanceDensity(_PairedLabels):
 
 
 class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
-    """Configuration quality: coupling quality times relevance realisation rate.
+    """Configuration quality: coupling quality times relevance realization rate.
 
     ``update(accuracy=None, num_examples=None, active_params=None, *, x=None, y=None, mask=None)`` takes an accuracy, or
     the labels of :class:`CouplingQuality`, or both: labels come with batches, accuracies with validations. ``compute``
@@ -279,6 +281,7 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
         **kwargs: Any,
     ) -> None:
         super().__init__(total_params, active_params, random_baseline, **kwargs)
+        self.num_x, self.num_y = num_x, num_y
         self.add_counts(num_x, num_y)
         information.require_correction(correction)
         self.correction = correction

@@ -88,11 +88,11 @@ class EffectiveDimensionality(IntensiveMetric):
 
 
 class LayerwiseMean(IntensiveMetric):
-    """The mean of a quantity over layers, with an error that knows that neighbouring layers resemble each other.
+    """The mean of a quantity over layers, with an error that knows that neighboring layers resemble each other.
 
     ``update(values)`` takes ``[..., L]``, one value for each layer in order of depth; ``compute`` returns the mean over
     layers of the mean over updates, NaN before the first; ``standard_error`` its error as a sample of layers: with 32
-    independent layers it is 18 % of their spread, with layers that resemble their neighbours it is more.
+    independent layers it is 18 % of their spread, with layers that resemble their neighbors it is more.
 
     Args:
         num_layers: L.

@@ -90,7 +90,7 @@ class ConditionalRoutingEntropy(_EntropyMetric):
 
 
 class ExpertSpecialization(_EntropyMetric):
-    r"""Specialisation: the information that a token has about its expert, H(P) - mean H(p_t), in bits.
+    r"""Specialization: the information that a token has about its expert, H(P) - mean H(p_t), in bits.
 
     ``update(probabilities, mask=None)`` takes ``[T, E]`` rows that sum to 1 and ``[T]`` booleans that are false on
     padding; ``compute`` returns a scalar in [0, log2 E], NaN with no token.

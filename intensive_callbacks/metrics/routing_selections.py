@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities.plot import plot_confusion_matrix
 
 from intensive_callbacks.functional import routing_selections
 from intensive_callbacks.metrics.base import CheckedMetric, companion
@@ -384,5 +383,10 @@ class ExpertCoactivation(RoutingMetric):
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot the matrix, or the last one of a sequence, as an image; otherwise as every metric's ``plot``."""
+        from matplotlib import pyplot as plt
+
         matrix = self.compute() if val is None else val if isinstance(val, Tensor) else val[-1]
-        return plot_confusion_matrix(matrix, ax=ax, add_text=False)
+        figure, axes = plt.subplots() if ax is None else (None, ax)
+        axes.imshow(matrix.detach().cpu().numpy(), vmin=0.0, vmax=1.0)
+        axes.set(title=type(self).__name__, xlabel="expert j", ylabel="expert i")
+        return figure, axes

@@ -13,7 +13,7 @@ __all__ = ["RelevanceRealizationRate", "SparseRetention", "SparsityAdjustedAccur
 
 
 class RelevanceRealizationRate(ActiveAccuracyMetric):
-    """Relevance realisation rate (R3): the active share of a model times its gain over chance.
+    """Relevance realization rate (R3): the active share of a model times its gain over chance.
 
     .. math:: R3 = (N_{active} / N_{total}) (a / r)
 

@@ -141,8 +141,8 @@ class LandauerRatio(IntensiveMetric):
 
     def update(self, joules: float | Tensor, bits_erased: float | Tensor) -> None:
         """Add the energy of some work and the bits it overwrote."""
-        self.joules += as_float64(joules).to(self.joules.device)
-        self.bits_erased += as_float64(bits_erased).to(self.bits_erased.device)
+        self.joules += as_float64(joules).detach().to(self.joules.device)
+        self.bits_erased += as_float64(bits_erased).detach().to(self.bits_erased.device)
 
     def compute(self) -> Tensor:
         """All energy over the limit of all bits."""

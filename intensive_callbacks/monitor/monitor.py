@@ -293,6 +293,10 @@ class Monitor:
         """Whether :meth:`log` gives values at this optimizer step, also without an accuracy."""
         return self.is_due(step) or not self._is_baseline_logged or self.collector.has_ended_validation
 
+    def pass_over(self, step: int) -> None:
+        """Take note of an optimizer step that has no values; :meth:`log` does so, too."""
+        self._increment, self._step = max(step - self._step, 1), step
+
     # A logging step.
 
     def log(
@@ -331,7 +335,7 @@ class Monitor:
 
     def _log(self, step: int, accuracy: Any, num_examples: int | None) -> Results | None:
         due, first, has_news = self.is_due(step), not self._is_baseline_logged, self.has_news(step)
-        self._increment, self._step = max(step - self._step, 1), step
+        self.pass_over(step)
         if not has_news and accuracy is None:
             return None
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples) or Quality(unusable=1)
@@ -457,7 +461,7 @@ class Monitor:
         missing = [name for name in ("history", "facts", "errors") if name not in state]
         if missing:
             warn(
-                f"the checkpoint has no {', '.join(missing)} of this callback (another version wrote it): they begin anew"
+                f"the checkpoint has no {', '.join(missing)} of this callback (another version wrote it); they begin anew"
             )
         with self.boundary.guard("the history of the checkpoint"):
             self.history.load_state_dict(state.get("history", {"series": []}))

@@ -193,7 +193,7 @@ def test_standard_error_is_the_scatter_of_repetitions(build):
     assert near(truth.standard_error(), torch.stack(values).std().item(), rel=0.12)
 
 
-def test_standard_error_of_the_coupling_is_the_scatter_of_repetitions():
+def test_standard_error_of_qc3_is_the_scatter():
     generator = torch.Generator().manual_seed(0)
     values, errors = [], []
     for _ in range(300):

@@ -67,7 +67,7 @@ def test_ratios_fall_as_one_over_size_and_its_square(family):
     assert both == pytest.approx(-2)
 
 
-def test_what_depends_on_behaviour_alone_stays(family):
+def test_what_depends_on_behavior_alone_stays(family):
     torch.manual_seed(1)
     inputs, target = torch.randn(500, 6), torch.randint(4, (500,))
     target = torch.where(torch.rand(500) < 0.8, family[0][1](inputs).argmax(-1), target)
@@ -90,7 +90,7 @@ def test_what_depends_on_behaviour_alone_stays(family):
     assert exponent(lambda m: task(m) / m[0].out_features, family) == pytest.approx(-1, abs=0.02)
 
 
-def test_copied_experts_leave_the_load_entropy_and_the_rate_of_realisation():
+def test_copied_experts_leave_load_entropy_and_r3():
     ids = torch.randint(8, (4000, 2), generator=torch.Generator().manual_seed(0)) ** 2 // 7
 
     def entropy(copies):
@@ -105,7 +105,7 @@ def test_copied_experts_leave_the_load_entropy_and_the_rate_of_realisation():
     assert rate == pytest.approx(0, abs=1e-12)
 
 
-def test_free_energy_of_independent_spins_is_extensive_and_that_of_one_is_not():
+def test_free_energy_is_extensive():
     def spins(number):
         fields = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * number).reshape(2**number, -1).sum(-1)
         return -fed(FreeEnergy(), fields.unsqueeze(0))
@@ -116,7 +116,7 @@ def test_free_energy_of_independent_spins_is_extensive_and_that_of_one_is_not():
     assert spins(4).item() == pytest.approx(-4 * free_energy(torch.tensor([-0.5, 0.5])).item())
 
 
-def test_interval_holds_the_exponent_of_noisy_models_as_often_as_it_says():
+def test_size_exponent_interval_has_its_coverage():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.logspace(6, 10, 8, dtype=torch.float64)
     held = 0

@@ -58,7 +58,7 @@ def test_increasing_maps_change_nothing_for_the_copula_alone():
     assert gaussian_information(*warped(x, y)) < 2.0
 
 
-def test_only_neighbours_see_what_is_not_monotone():
+def test_only_neighbors_see_what_is_not_monotone():
     x, y = folded(4000)
     assert ksg_information(x, y) == pytest.approx(bits_of_folded(), abs=0.1)
     assert seed_information(x, y) == pytest.approx(bits_of_folded(), abs=0.1)
@@ -130,12 +130,12 @@ def test_what_is_determined_is_refused(estimate):
         assert estimate(x, x[:, :1] * 2 + 1).isnan()
 
 
-def test_neighbours_warn_of_dimensions_and_refuse_repetitions():
+def test_neighbors_warn_of_dimensions_and_refuse_repetitions():
     with pytest.warns(UserWarning, match="use the Gaussian copula above three"):
         ksg_information(*normals(200, 4, 0.5))
     with pytest.warns(UserWarning, match="samples are repeated"):
         assert ksg_information(torch.arange(100.0)[:, None] // 10, torch.arange(100.0)[:, None] // 10).isnan()
-    with pytest.warns(UserWarning, match="too few for 3 neighbours"):
+    with pytest.warns(UserWarning, match="too few for 3 neighbors"):
         assert ksg_information(*normals(3, 1, 0.5)).isnan()
 
 

@@ -54,7 +54,7 @@ def test_error_of_a_mean_over_correlated_layers(rho):
     assert naive == pytest.approx(spread, rel=0.05) if rho == 0 else naive < 0.55 * spread
 
 
-def test_error_without_positive_correlation_is_the_independent_one():
+def test_uncorrelated_layers_have_the_independent_error():
     values = torch.tensor([1.0, -2.0, 1.5, -1.0, 2.0, -1.5], dtype=torch.float64)
     metric = LayerwiseMean(num_layers=6)
     metric.update(values)
@@ -99,7 +99,7 @@ def train(model, inputs, targets):
         optimizer.step()
 
 
-def test_only_a_model_that_is_not_linear_in_its_parameters_drifts():
+def test_ntk_drifts_only_for_a_nonlinear_model():
     torch.manual_seed(0)
     inputs, targets = torch.randn(12, 4), torch.randn(12, 1)
     for model, drifts in ((nn.Linear(4, 1), False), (nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), True)):

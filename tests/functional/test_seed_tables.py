@@ -51,7 +51,7 @@ def test_value(row):
         assert not is_printed(row, value, 1)
 
 
-def test_values_that_depend_on_a_rounded_input_lie_within_its_rounding():
+def test_rounded_inputs_explain_the_printed_values():
     """A score is printed to 0.01 points and a size to 0.01 GB: half of that moves the density."""
     for row in VALUES:
         if row["flag"] != "rounded_inputs":

@@ -50,7 +50,7 @@ def test_magnetization_known_values():
     assert mean_field_magnetization(1.0, beta=1 + near).item() == pytest.approx(math.sqrt(3 * near), rel=1e-3)
 
 
-def test_magnetization_of_many_spins_solves_the_equation_above_the_critical_point_only():
+def test_magnetization_of_many_spins():
     coupling = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     critical = critical_beta(coupling)
     above = mean_field_magnetization(coupling, beta=1.1 * critical)

@@ -18,7 +18,7 @@ from intensive_callbacks import (
 )
 from intensive_callbacks.functional import (
     contingency_table,
-    coupling_quality,
+    coupling_quality_compute,
     effective_dimensionality,
     gaussian_transfer_entropy,
     salience_divergence,
@@ -80,7 +80,7 @@ def test_taps_feed_the_foundations(run):
         "intensive/task_information": task_information(logits, target, num_dimensions=5),
         "intensive/salience_divergence": salience_divergence(looked_at, attention).mean(),
         "intensive/free_energy": -model.gate(embedded).double().logsumexp(-1).mean(),
-        "intensive/coupling_quality": coupling_quality(counts),
+        "intensive/coupling_quality": coupling_quality_compute(counts),
         "intensive/gaussian_transfer_entropy": gaussian_transfer_entropy(embedded, model.memory(embedded)[0]),
     }
     for key, value in expected.items():
@@ -97,7 +97,7 @@ def test_accuracy_feeds_what_is_named(run):
     assert values["intensive/net_score"] == pytest.approx(score)
 
 
-def test_configuration_quality_takes_labels_and_accuracy_when_they_come():
+def test_configuration_quality_takes_its_inputs_apart():
     torch.manual_seed(0)
     x = torch.randint(3, (500,))
     y = torch.where(torch.rand(500) < 0.5, x, torch.randint(3, (500,)))
@@ -105,6 +105,6 @@ def test_configuration_quality_takes_labels_and_accuracy_when_they_come():
     for part in zip(x.split(99), y.split(99), strict=True):
         quality.update(x=part[0], y=part[1])
     quality.update(0.6, num_examples=50)
-    coupling = coupling_quality(contingency_table((x, y), (3, 3))[0]).item()
+    coupling = coupling_quality_compute(contingency_table((x, y), (3, 3))[0]).item()
     assert quality.compute().item() == pytest.approx(coupling * 0.25 * 0.6 / 0.2)
     assert quality.standard_error().item() == pytest.approx(coupling * 0.25 / 0.2 * math.sqrt(0.6 * 0.4 / 50))

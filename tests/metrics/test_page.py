@@ -4,7 +4,7 @@ from intensive_callbacks import keys
 PAGE = (ROOT / METRICS_PAGE).read_text()
 
 
-def test_the_page_says_when_to_use_each_metric_of_the_measurement_frameworks():
+def test_page_says_when_to_use_each_metric():
     usage = PAGE.partition("## When to use which")[2].partition("\n## ")[0]
     explained = {line.split("|")[1].strip() for line in usage.splitlines() if line.startswith("|")}
     ours = {

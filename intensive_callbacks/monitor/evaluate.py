@@ -185,7 +185,8 @@ class _LayerTable:
         for (selected, row), (mean, error, low, high) in zip(self._rows.values(), figures, strict=True):
             card = selected.card
             # Where some layers are undefined, it is that of the others.
-            known = float(layerwise_standard_error(row[~row.isnan()])) if math.isnan(error) else error
+            others = row[~row.isnan()] if math.isnan(error) else row[:0]
+            known = float(layerwise_standard_error(others)) if len(others) else error
             results.take(selected, mean, known)
             if card.better != "neither" and len(self._place) > 1:
                 worst = low if card.better == "higher" else high

@@ -460,9 +460,7 @@ class Monitor:
         """Go on where a checkpoint was; what it does not have begins anew."""
         missing = [name for name in ("history", "facts", "errors") if name not in state]
         if missing:
-            warn(
-                f"the checkpoint has no {', '.join(missing)} of this callback (another version wrote it); they begin anew"
-            )
+            warn(f"another version wrote the checkpoint: its state has no {', '.join(missing)}, which begin anew")
         with self.boundary.guard("the history of the checkpoint"):
             self.history.load_state_dict(state.get("history", {"series": []}))
         with self.boundary.guard("the facts of the checkpoint"):

@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from intensive_callbacks.gathered import Gathered
 
 from contract.cases import CASES
+from intensive_callbacks.monitor.states import compute_unwrapped, put_states, take_states
+from intensive_callbacks.monitor.window import Window
 
 
 def _compute(rank, store, results):
@@ -18,10 +19,10 @@ def _compute(rank, store, results):
             metric.update(**update)
         metric._update_count += 1  # the empty rank computes too
         values.append(metric.compute().tolist())
-        here = Gathered()
-        here.add_metric("metric", metric)
-        here.reduce().load_metric("metric", metric)
-        fused.append(metric.compute().tolist())
+        sums, samples = take_states(metric)
+        window = Window(sums={"metric": sums}, samples={"metric": samples}).reduced()
+        put_states(metric, window.sums["metric"], window.samples["metric"])
+        fused.append(compute_unwrapped(metric).tolist())
     results[rank] = values, fused
     dist.destroy_process_group()
 

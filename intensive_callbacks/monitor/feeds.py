@@ -181,8 +181,10 @@ def _refuse_unknown_baseline(chosen: Selected, facts: Mapping[str, float]) -> No
         raise Refused(f"{chosen.card.symbol} needs the accuracy of chance; pass random_baseline=")
 
 
-def _batch_sizes(metric: Any) -> tuple[float, float] | None:
-    return None if metric is None else (metric.small_batch_size, metric.large_batch_size)
+def _batch_sizes(metric: Any) -> tuple[Any, Any] | None:
+    """The batch sizes that a user's own metric came with, if it did."""
+    sizes = getattr(metric, "small_batch_size", None), getattr(metric, "large_batch_size", None)
+    return None if None in sizes else sizes
 
 
 def _arguments(sample: RouterSample, accepted: set[str]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.cards import CARDS
+from intensive_callbacks import cards
 
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.baselines import load_baselines as load_baselines
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Its former name gives the same module: what is registered with one is registered with the other.
+keys = sys.modules[f"{__name__}.keys"] = cards
+
 _MODULES = {
     "BenchmarkTable": "benchmark.table",
     "ConsoleSink": "sinks",
@@ -54,7 +58,7 @@ _MODULES = {
     "register_card": "cards",
     "register_signal": "monitor",
 }
-for _card in CARDS:
+for _card in cards.CARDS:
     if _card.metric:
         _module, _, _name = _card.metric.partition(".")
         _MODULES[_name] = f"metrics.{_module}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from importlib import import_module
 
-from intensive_callbacks import keys
+from intensive_callbacks import cards
 
 
 def metrics_table() -> str:
     """The table of the logged quantities that a metric forms, for the metrics' page."""
     rows = ["| | key | class | definition | unit | range | better | with size | source |", "|---" * 9 + "|"]
-    for card in keys.CARDS:
+    for card in cards.CARDS:
         if card.metric is None:
             continue
         module, _, name = card.metric.partition(".")

@@ -39,7 +39,6 @@ ALLOWED = {
     "callback": {"boundary", "functional", "monitor", "sinks"},
     "cli": {"benchmark", "boundary", "cards", "dashboards", "footprint", "routing"},
     # The former places of what has moved.
-    "keys": {"cards"},
     "taps": {"monitor"},
     "gradients": {"monitor"},
 }

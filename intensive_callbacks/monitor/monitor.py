@@ -68,6 +68,8 @@ class Monitor:
         ValueError: if another argument cannot be used. No hook is registered then.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from intensive_callbacks import Monitor
         >>> model, inputs = nn.Linear(4, 2), torch.ones(8, 4)
         >>> with Monitor(model, every_n_steps=10, random_baseline=0.5) as monitor:

@@ -65,7 +65,7 @@ def compare_routing(model: nn.Module, reference: nn.Module, batches: Iterable[An
         >>> model = torch.nn.Sequential(Block())
         >>> batch = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
         >>> compare_routing(model, model, [batch])["0"].saturation
-        tensor(1., dtype=torch.float64)
+        tensor(1.)
     """
     ours: dict[str, RouterSample] = {}
     theirs: dict[str, RouterSample] = {}

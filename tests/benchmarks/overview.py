@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from intensive_callbacks.history import History
-
-from intensive_callbacks.dashboards import RunRecord, charts_of, page
+from intensive_callbacks.dashboards import RunRecord, charts_of, overview_is_due, page
+from intensive_callbacks.monitor.history import History
 
 NUM_METRICS = 25
 
@@ -32,18 +31,19 @@ def seconds_per_step(num_steps):
     """The time that history and overview take per logging step, including the final one."""
     import wandb
 
-    from intensive_callbacks.sinks.wandb import GrowingOverview, log_overview
+    from intensive_callbacks import WandbSink
 
     run = wandb.init(project="benchmark")
-    overview, history, spent = GrowingOverview(run), History(), 0.0
+    sink, history, spent = WandbSink(run), History(), 0.0
     for step in range(num_steps):
         row = values(step)
         begun = time.perf_counter()
         history.append(step, row)
-        overview.grow(history.rows)
+        if overview_is_due(step + 1):
+            sink.log_chart("overview", history.rows(), final=False)
         spent += time.perf_counter() - begun
     begun = time.perf_counter()
-    log_overview(run, history.rows())
+    sink.log_chart("overview", history.rows())
     spent += time.perf_counter() - begun
     run.finish()
     return spent / num_steps

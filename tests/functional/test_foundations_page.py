@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import intensive_callbacks
-from intensive_callbacks import functional, keys
+from intensive_callbacks import functional
 
 PAGE = (Path(intensive_callbacks.__file__).parent / "metrics" / "FOUNDATIONS.md").read_text()
-CARDS = [card for card in keys.CARDS if card.section == "Foundations"]
+CARDS = [card for card in cards.CARDS if card.section == "Foundations"]
 
 
 def test_every_foundation_has_its_row():

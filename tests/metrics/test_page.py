@@ -1,5 +1,5 @@
 from generated import METRICS_PAGE, ROOT
-from intensive_callbacks import keys
+from intensive_callbacks import cards
 
 PAGE = (ROOT / METRICS_PAGE).read_text()
 
@@ -9,8 +9,8 @@ def test_page_says_when_to_use_each_metric():
     explained = {line.split("|")[1].strip() for line in usage.splitlines() if line.startswith("|")}
     ours = {
         card.symbol
-        for card in keys.CARDS
-        if card.key.startswith("intensive/") and card.source in (keys.SEED_FRAMEWORKS, keys.SEED_DENSITY)
+        for card in cards.CARDS
+        if card.key.startswith("intensive/") and card.source in (cards.SEED_FRAMEWORKS, cards.SEED_DENSITY)
     }
     assert ours <= explained
 

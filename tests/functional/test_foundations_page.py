@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import intensive_callbacks
-from intensive_callbacks import functional
+from intensive_callbacks import cards, functional
 
 PAGE = (Path(intensive_callbacks.__file__).parent / "metrics" / "FOUNDATIONS.md").read_text()
 CARDS = [card for card in cards.CARDS if card.section == "Foundations"]

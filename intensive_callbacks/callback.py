@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from intensive_callbacks.sinks import Sink
 
 
-def _in_a_fit(event: Callable[..., Any]) -> Callable[..., Any]:
+def _in_a_fit(event: Callable[..., None]) -> Callable[..., None]:
     """An event that is ignored where no Monitor runs: outside a fit, or where it could not be built."""
+    reported = at_boundary(event)
 
     @functools.wraps(event)
     def ignored_without_monitor(callback: IntensiveMetricsCallback, *args: Any, **kwargs: Any) -> None:
         if callback.monitor is not None:
-            event(callback, *args, **kwargs)
+            reported(callback, *args, **kwargs)
 
-    return at_boundary(ignored_without_monitor)
+    return ignored_without_monitor
 
 
 PROGRESS_BAR = {"intensive/p3_score": "P3", "intensive/relevance_rate": "R3", "intensive/config_entropy": "CES"}

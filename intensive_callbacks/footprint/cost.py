@@ -59,6 +59,11 @@ class TrainingCost:
         self._batch: tuple[Hashable, int] = ((), 0)
         self.sums = {"flops": 0, "positions": 0}
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether a forward pass is being counted now."""
+        return self._counter is not None
+
     def begin(self, shape: Hashable, positions: int) -> None:
         """Record a batch before its forward pass."""
         self._guarded(self._begin, shape, positions)

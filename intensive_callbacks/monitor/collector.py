@@ -150,7 +150,7 @@ class Collector:
         self.phase = Phase.BACKWARD
         if self.observer:
             self.observer.switch(in_backward=True)
-        if self._cost is not None:
+        if self._cost is not None and self._cost.is_counting:
             self.boundary.call("counting the FLOPs", self._cost.end, off=self._give_up_on_flops)
 
     def end_backward(self) -> None:

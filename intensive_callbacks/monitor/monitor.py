@@ -19,9 +19,10 @@ from intensive_callbacks.monitor.collector import Collector
 from intensive_callbacks.monitor.evaluate import Results, evaluate
 from intensive_callbacks.monitor.facts import ModelFacts
 from intensive_callbacks.monitor.feeds import Feeds
+from intensive_callbacks.monitor.final_table import final_table
 from intensive_callbacks.monitor.history import History, Series
-from intensive_callbacks.monitor.selection import Selected, select
-from intensive_callbacks.monitor.signals import SIGNALS
+from intensive_callbacks.monitor.reports import Reports
+from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.monitor.window import Quality, Window
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
@@ -108,10 +109,10 @@ class Monitor:
         self.history = History()
         self.heatmap = Series()
         self.health = RoutingHealth()
-        self.errors: dict[str, float] = {}
         self.alarms: list[str] = []
         self.sinks = list(sinks)
         self.selected = select(metrics)
+        self.reports = Reports(self.selected, self.boundary)
         self.facts = ModelFacts(random_baseline=random_baseline)
         self.observer = self._observer(routers)
         self._every_step, self._per_layer, self._alerts = observe == "every_step", per_layer, alert
@@ -132,7 +133,6 @@ class Monitor:
         self._step, self._increment = 0, 1
         self._data_is_new = False
         self._is_baseline_logged = False
-        self._logged: set[str] = set()
         self._num_rows = 0
 
     def _observer(self, routers: Any) -> RouterObserver | None:
@@ -198,7 +198,7 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.detach()
         if kind is None:
-            self.boundary.call("reporting what is absent", self._report_what_never_came)
+            self.boundary.call("reporting what is absent", self.reports.never_came)
 
     # Where the loop is.
 
@@ -217,9 +217,9 @@ class Monitor:
         if self.history.newest():
             warn(f"a new training begins after step {self._step}: the history and final table are those of the new one")
         self.history, self.heatmap, self.health = History(), Series(), RoutingHealth()
-        self.errors, self._last_routing = {}, None
+        self.reports, self._last_routing = Reports(self.selected, self.boundary), None
         self.facts = ModelFacts(random_baseline=self.facts.random_baseline)
-        self._fingerprint, self._is_baseline_logged, self._logged = None, False, set()
+        self._fingerprint, self._is_baseline_logged = None, False
         self._count()
 
     def measured_baseline(self, accuracy: float) -> None:
@@ -348,7 +348,7 @@ class Monitor:
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
         results = evaluate(window, self.facts, self.selected, self.feeds, self.boundary, per_layer=self._per_layer)
         self._is_baseline_logged = True
-        self._report(results)
+        self.reports.take(results)
         if due and window.training:
             self.boundary.call("the verdict on the routers", self._judge, step, window.training)
         return results
@@ -359,33 +359,6 @@ class Monitor:
             part = self.feeds.part(name)
             if part not in self.boundary.failed:
                 self.boundary.fail(part, RuntimeError("it failed on another process"))
-
-    def _report(self, results: Results) -> None:
-        """Keep the standard errors, and warn once about each key that is undefined and each metric that is absent."""
-        self.errors |= results.errors
-        self._logged |= results.values.keys()
-        for key, why in results.undefined.items():
-            self.boundary.warn(key, f"{key} is undefined (NaN): {why}")
-        for symbol, why in results.absent.items():
-            self._report_absent(symbol, why)
-
-    def _report_absent(self, symbol: str, why: str) -> None:
-        message = f"{symbol} was asked for and is not logged: {why}"
-        if self.boundary.strict:
-            raise RuntimeError(message)
-        self.boundary.warn(f"{symbol} is absent", message)
-
-    def _report_what_never_came(self) -> None:
-        """Warn once about each metric that was asked for and never got a value."""
-        for each in self.selected:
-            if each.asked and self._is_baseline_logged and not self._has_logged(each):
-                self._report_absent(each.card.symbol, f"it needs {SIGNALS[str(each.card.fed_by)].needs}")
-
-    def _has_logged(self, selected: Selected) -> bool:
-        failed = selected.card.symbol in self.boundary.failed
-        return failed or any(
-            key == selected.card.key or key.startswith(f"{selected.card.key}_") for key in self._logged
-        )
 
     def _judge(self, step: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""
@@ -415,7 +388,7 @@ class Monitor:
 
         The sinks get it, with the charts and the verdict on the routers.
         """
-        self.boundary.call("reporting what is absent", self._report_what_never_came)
+        self.boundary.call("reporting what is absent", self.reports.never_came)
         table = self._table()
         self._to_sinks("log_table", "final_benchmark", table)
         self._to_sinks("log_chart", "overview", self.history.rows())
@@ -427,24 +400,17 @@ class Monitor:
         return table
 
     def _table(self) -> BenchmarkTable:
-        from intensive_callbacks.benchmark.baselines import load_baselines
-        from intensive_callbacks.benchmark.row import BenchmarkRow
-        from intensive_callbacks.benchmark.table import BenchmarkTable
-
         computed = {selected.card.key for selected in [*self.selected, *self.feeds.tapped.values()]}
         newest = self.history.newest()
-        row = BenchmarkRow(
-            model=self.model_name,
-            task=self.task or "this run",
-            protocol="measured in this run",
-            source="this run",
-            measured={key: value for key, value in newest.items() if key in computed or key.startswith("cost/")},
-            measured_errors=self.errors,
-            **self.facts.row(),
+        measured = {key: value for key, value in newest.items() if key in computed or key.startswith("cost/")}
+        return final_table(
+            self.model_name,
+            self.task,
+            facts=self.facts,
+            measured=measured,
+            errors=self.reports.errors,
+            benchmark=self.benchmark,
         )
-        automatic = "language" if self.facts.has_tokens else "vision"
-        benchmark = automatic if self.benchmark == "auto" else self.benchmark
-        return BenchmarkTable([row, *(load_baselines(benchmark) if benchmark else [])])
 
     def use_sinks(self, sinks: Iterable[Sink]) -> None:
         """Hand everything to these sinks from here on."""
@@ -456,7 +422,11 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, so that history and final table go on where they were."""
-        return {"history": self.history.state_dict(), "facts": self.facts.state_dict(), "errors": dict(self.errors)}
+        return {
+            "history": self.history.state_dict(),
+            "facts": self.facts.state_dict(),
+            "errors": dict(self.reports.errors),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was; what it does not have begins anew."""
@@ -468,7 +438,7 @@ class Monitor:
         with self.boundary.guard("the facts of the checkpoint"):
             self.facts = self.facts.restored(state.get("facts", {}))
         with self.boundary.guard("the standard errors of the checkpoint"):
-            self.errors = {str(key): float(value) for key, value in state.get("errors", {}).items()}
+            self.reports.restored(state.get("errors", {}))
 
 
 def check_options(every_n_steps: int, random_baseline: float | None, observe: str) -> None:

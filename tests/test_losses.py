@@ -49,19 +49,19 @@ def routed(alpha):
     return router.weight.grad
 
 
-def test_the_router_feels_alpha():
+def test_router_gradient_depends_on_alpha():
     without, little, much = routed(0.0), routed(0.1), routed(0.2)
     assert (little - without).abs().max() > 1e-4
     torch.testing.assert_close(much - without, 2 * (little - without), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf])
-def test_alpha_is_refused(alpha):
+def test_invalid_alpha_raises(alpha):
     with pytest.raises(ValueError, match="at least 0"):
         SparseAccuracyLoss(alpha)
 
 
-def test_a_ratio_per_layer_is_refused():
+def test_ratio_per_layer_raises():
     with pytest.raises(ValueError, match="must be a scalar"):
         SparseAccuracyLoss()(LOGITS, TARGET, torch.tensor([0.3, 0.4]))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
+from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional.checks import as_float64
 from intensive_callbacks.functional.ranks import score_by_rank
 
@@ -92,8 +92,9 @@ def finite_rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (x, y) if finite.all() else (x[finite], y[finite])
 
 
-def refuse(reason: str) -> Tensor:
-    warnings.warn(f"no mutual information: {reason}", UserWarning, stacklevel=3)
+def undefined_information(reason: str) -> Tensor:
+    """NaN, with a warning that gives the reason."""
+    warn(f"the mutual information is undefined (NaN): {reason}", UserWarning, stacklevel=4)
     return as_float64(torch.nan)
 
 
@@ -101,9 +102,11 @@ def _gaussian_bits(x: Tensor, y: Tensor) -> Tensor:
     """Of samples around their mean."""
     num_samples, num_dims = len(x), x.shape[1] + y.shape[1]
     if num_samples < 2 or num_samples <= num_dims + 1:
-        return refuse(f"{num_samples} samples are too few for {num_dims} dimensions; use more, or fewer dimensions")
+        return undefined_information(
+            f"{num_samples} samples are too few for {num_dims} dimensions; use more, or fewer dimensions"
+        )
     if num_samples < 2 * num_dims:
-        warnings.warn(f"{num_samples} samples for {num_dims} dimensions: expect errors of a bit", stacklevel=3)
+        warn(f"{num_samples} samples for {num_dims} dimensions: expect errors of a bit", UserWarning, stacklevel=4)
     x, y = _varying(x), _varying(y)
     if x.shape[1] == 0 or y.shape[1] == 0:
         return as_float64(x.new_zeros(()))  # a constant is independent of everything
@@ -112,7 +115,9 @@ def _gaussian_bits(x: Tensor, y: Tensor) -> Tensor:
     if unexplained is None or unexplained.amin() < 1e-2:
         unexplained, dims = _unexplained(as_float64(x), as_float64(y), by_eigenvalues=True)
     if unexplained is None or unexplained.amin() < 1e-9:
-        return refuse("part of one vector is determined by the other, which makes it infinite; declare a noise")
+        return undefined_information(
+            "part of one vector is determined by the other, which makes it infinite; declare a noise"
+        )
     nats: Tensor = -0.5 * unexplained.log().sum() - _excess(num_samples, *dims)
     return nats / math.log(2.0)
 

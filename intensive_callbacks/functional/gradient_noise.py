@@ -65,7 +65,7 @@ def gradient_moments(
 
 
 def require_batch_sizes(small: float, large: float) -> None:
-    """Refuse batch sizes that are not 0 < small < large."""
+    """Batch sizes must be 0 < small < large."""
     if not 0 < small < large < math.inf:
         raise ValueError(f"need 0 < small_batch_size < large_batch_size, got {small} and {large}")
 

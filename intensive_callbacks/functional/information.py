@@ -34,7 +34,7 @@ Correction = Literal["adjusted", "miller_madow", "none"]
 
 
 def require_correction(correction: str) -> None:
-    """Refuse a name that is no :data:`Correction`."""
+    """A correction must be one of :data:`Correction`."""
     if correction not in get_args(Correction):
         raise ValueError(f"correction must be one of {', '.join(get_args(Correction))}, got {correction!r}")
 

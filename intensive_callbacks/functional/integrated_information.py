@@ -78,7 +78,7 @@ def integrated_information(states: Tensor) -> Tensor:
 
 
 def require_components(num_components: int) -> None:
-    """Refuse a system that has no bipartition, or too many."""
+    """A system must have a bipartition, and not too many to try each."""
     if not 2 <= num_components <= MAX_COMPONENTS:
         raise ValueError(f"the states of a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
+from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional.checks import as_float64
-from intensive_callbacks.functional.gaussian import finite_rows, refuse
+from intensive_callbacks.functional.gaussian import finite_rows, undefined_information
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -52,19 +52,20 @@ def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
     neighbors = _scikit_learn("neighbors")
     x, y = finite_rows(x, y)
     if len(x) <= num_neighbors:
-        return refuse(f"{len(x)} samples are too few for {num_neighbors} neighbors")
+        return undefined_information(f"{len(x)} samples are too few for {num_neighbors} neighbors")
     if max(x.shape[1], y.shape[1]) > 3:
-        warnings.warn(
+        warn(
             f"nearest neighbors in {x.shape[1]} and {y.shape[1]} dimensions tell far too little; "
             "use the Gaussian copula above three",
-            stacklevel=2,
+            UserWarning,
+            stacklevel=3,
         )
     sides = [((side - side.mean(0)) / side.std(0)).nan_to_num(0.0).double().cpu().numpy() for side in (x, y)]
     joint = torch.cat([torch.as_tensor(side) for side in sides], dim=1).numpy()
     nearest = neighbors.NearestNeighbors(n_neighbors=num_neighbors, metric="chebyshev").fit(joint)
     radius = torch.as_tensor(nearest.kneighbors()[0][:, -1])
     if radius.amin() == 0:
-        return refuse("samples are repeated; nearest neighbors are for continuous data")
+        return undefined_information("samples are repeated; nearest neighbors are for continuous data")
     inside = torch.nextafter(radius, torch.zeros_like(radius)).numpy()
     counts = [
         torch.as_tensor(neighbors.KDTree(side, metric="chebyshev").query_radius(side, inside, count_only=True))

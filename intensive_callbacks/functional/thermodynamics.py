@@ -242,7 +242,7 @@ def critical_exponent(
 
     Least squares of ln phi, weights equal, so for errors that are a share of the value. A negative exponent is that of
     a correlation length. The interval takes the power law as given: over less than two decades nearly any curve is one,
-    and such a sweep is refused. That learning sets in at a critical batch size is the source's claim; SGD learns at
+    and such a sweep raises. That learning sets in at a critical batch size is the source's claim; SGD learns at
     batch size 1. Needs scipy.
 
     Args:

@@ -1,11 +1,11 @@
 """Information for the size of a model, as a metric: ``functional/compression.py`` has the mathematics."""
 
-import warnings
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional import compression, gaussian, neighbors, predictions
 from intensive_callbacks.metrics.base import SampleMetric, companion
 
@@ -36,7 +36,7 @@ class EffectiveCompressionRatio(SampleMetric):
     The last four keep ``num_samples`` rows of ``inputs`` and ``outputs``, flattened to ``num_features`` columns. A
     network without noise carries infinite information about a continuous input, so they have to be told with how much
     ``noise`` its outputs are read. ``compute`` returns a scalar, NaN before the first output or where the estimator
-    refuses; ``information`` the numerator. Values that are not finite are left out by rows and counted in
+    fails; ``information`` the numerator. Values that are not finite are left out by rows and counted in
     ``num_dropped``.
 
     Args:
@@ -68,7 +68,9 @@ class EffectiveCompressionRatio(SampleMetric):
 
     num_invalid: Tensor
     higher_is_better = True
-    undefined = "no output was seen, the model has fewer than two parameters, or the estimator refused and said why"
+    undefined = (
+        "no output was seen, the model has fewer than two parameters, or the estimator failed: see its own warning"
+    )
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class EffectiveCompressionRatio(SampleMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        compression.effective_compression_ratio(0.0, num_params)  # refuses a size that makes no sense
+        compression.effective_compression_ratio(0.0, num_params)  # raises for a size that makes no sense
         self.num_params = num_params
         self.estimator = estimator
         self.num_classes = num_classes
@@ -104,10 +106,11 @@ class EffectiveCompressionRatio(SampleMetric):
         else:
             self.add_samples(num_samples, sum(num_features), torch.float32)
             if noise is None and estimator != "seed":
-                warnings.warn(
+                warn(
                     "a network without noise carries infinite information about a continuous input; say with how much "
                     "its outputs are read, as noise=0.1 of their standard deviation, or noise=0.0 if they are random",
-                    stacklevel=2,
+                    UserWarning,
+                    stacklevel=3,
                 )
 
     def update(self, inputs: Tensor | None, outputs: Tensor, labels: Tensor | None = None) -> None:

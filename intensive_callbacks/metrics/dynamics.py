@@ -51,7 +51,7 @@ class TransferEntropy(CountingMetric):
     def __init__(self, num_source: int, num_target: int, *, correction: str = "adjusted", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_counts(num_target, num_source, num_target)
-        dynamics.transfer_entropy_compute(self.counts, correction=correction)  # refuses an unknown one
+        dynamics.transfer_entropy_compute(self.counts, correction=correction)  # raises for an unknown one
         self.num_source, self.num_target = num_source, num_target
         self.correction = correction
 

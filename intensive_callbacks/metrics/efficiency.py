@@ -349,7 +349,7 @@ class IntelligenceDensity(AccuracyMetric):
         self.base = base
         self.chance_corrected = chance_corrected
         self.random_baseline = random_baseline
-        self.value(as_float64(0.0))  # refuses settings that make no sense
+        self.value(as_float64(0.0))  # raises for settings that make no sense
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""

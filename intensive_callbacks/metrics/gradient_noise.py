@@ -62,7 +62,7 @@ class CriticalBatchSize(IntensiveMetric):
         # Sums that decay, whose ratio is that of the averages: they still add over processes.
         self.add_sum("noise")
         self.add_sum("signal")
-        gradient_noise.step_weights(self.noise.reshape(1), decay)  # refuses a decay that is none
+        gradient_noise.step_weights(self.noise.reshape(1), decay)  # raises for a decay outside (0, 1]
 
     def update(self, small_norm_squared: float | Tensor, large_norm_squared: float | Tensor) -> None:
         """Add one step, or several in order."""

@@ -80,7 +80,7 @@ class ShannonEntropy(CountingMetric):
         super().__init__(**kwargs)
         self.num_values = num_values
         self.add_counts(num_values)
-        information.shannon_entropy_compute(self.counts, correction=correction)  # refuses an unknown one
+        information.shannon_entropy_compute(self.counts, correction=correction)  # raises for an unknown one
         self.correction = correction
 
     def update(self, labels: Tensor, mask: Tensor | None = None) -> None:

@@ -24,7 +24,7 @@ class InformationBottleneck(IntensiveMetric):
 
     ``update(x, codes, y)`` takes integers of one shape, each in [-1, its size), -1 for none; ``compute`` returns bits,
     NaN before the first observation; ``plane`` both terms. For discrete representations only: of a deterministic
-    network with continuous input and output I(X;T) is infinite, and codes that are not integers are refused.
+    network with continuous input and output I(X;T) is infinite, and codes that are not integers raise.
 
     Args:
         num_x: the number of inputs (their identities or classes).

@@ -60,7 +60,7 @@ def test_value_by_hand(case):
     assert_expected(case, run(case.build(), case.updates))
 
 
-def test_function_agrees_with_the_hand(case):
+def test_function_by_hand(case):
     assert_expected(case, case.function(**case.arguments))
 
 
@@ -226,7 +226,7 @@ def test_bootstrap_with_tensor_quantiles(case):
     np.testing.assert_allclose(values["quantile"].numpy(), expected, rtol=1e-5)
 
 
-def test_a_model_that_holds_it_can_be_scripted(case):
+def test_model_holding_it_can_be_scripted(case):
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()

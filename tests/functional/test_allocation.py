@@ -75,6 +75,6 @@ def test_budgets_without_limits_in_play_are_shifted_alike():
         ({"quality": torch.tensor([0.5]), "least": 5, "greatest": 4}, "least <= greatest"),
     ],
 )
-def test_budgets_that_cannot_be_are_refused(arguments, match):
+def test_impossible_budgets_raise(arguments, match):
     with pytest.raises(ValueError, match=match):
         token_budgets(**arguments)

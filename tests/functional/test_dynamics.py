@@ -117,6 +117,6 @@ def test_gaussian_transfer_has_no_bias_where_steps_are_few():
         (lambda: gaussian_transfer_entropy(torch.rand(4, 1), torch.rand(5, 1)), r"\[\.\.\., T, p\]"),
     ],
 )
-def test_systems_that_are_none_are_refused(build, match):
+def test_invalid_systems_raise(build, match):
     with pytest.raises(ValueError, match=match):
         build()

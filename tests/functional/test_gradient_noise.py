@@ -51,6 +51,6 @@ def test_noise_scale_of_a_real_gradient():
 
 
 @pytest.mark.parametrize(("small", "large", "decay"), [(8, 8, 0.9), (0, 8, 0.9), (2, 8, 0.0), (2, 8, 1.5)])
-def test_batches_and_decays_that_are_none_are_refused(small, large, decay):
+def test_invalid_batches_and_decays_raise(small, large, decay):
     with pytest.raises(ValueError, match=r"need 0 < small|decay must"):
         CriticalBatchSize(small_batch_size=small, large_batch_size=large, decay=decay)

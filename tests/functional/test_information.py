@@ -134,7 +134,7 @@ def test_masked_observations_do_not_count():
     ("x", "match"),
     [(torch.rand(3), "must be integers"), (torch.zeros(4, dtype=torch.int64), "one shape")],
 )
-def test_labels_that_are_none_are_refused(x, match):
+def test_invalid_labels_raise(x, match):
     with pytest.raises(ValueError, match=match):
         CouplingQuality(num_x=2, num_y=2).update(x, torch.zeros(3, dtype=torch.int64))
 

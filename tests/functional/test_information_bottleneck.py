@@ -37,7 +37,7 @@ def test_gaussian_bottleneck_below_its_critical_beta():
     assert everything == pytest.approx(-0.5 * math.log2(1 - share), rel=1e-6)
 
 
-def test_a_continuous_deterministic_representation_is_refused():
+def test_continuous_codes_raise():
     metric = InformationBottleneck(num_x=4, num_codes=4, num_y=2, beta=1.0)
     with pytest.raises(ValueError, match="infinite"):
         metric.update(torch.arange(4), torch.rand(4), torch.zeros(4, dtype=torch.int64))

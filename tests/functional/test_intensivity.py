@@ -131,10 +131,10 @@ def test_two_models_have_an_exponent_and_no_interval():
     assert size_exponent(lambda value: value, [(1.0, 3.0), (2.0, 6.0)]) == pytest.approx((1.0, -math.inf, math.inf))
 
 
-def test_a_value_that_is_not_above_zero_has_no_exponent():
+def test_nonpositive_value_has_no_exponent():
     assert all(map(math.isnan, size_exponent(lambda value: value, [(1.0, 3.0), (2.0, 0.0), (3.0, 1.0)])))
 
 
-def test_one_size_is_refused():
+def test_one_size_raises():
     with pytest.raises(ValueError, match="two different sizes"):
         size_exponent(lambda value: value, [(2.0, 3.0), (2.0, 4.0)])

@@ -32,7 +32,7 @@ def test_the_exponent_of_the_accuracy_is_another_number():
     assert learning_curve(SIZES, accuracy).exponent == pytest.approx(0.35, rel=1e-3)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says():
+def test_learning_curve_interval_has_its_coverage():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.logspace(3, 6, 10, dtype=torch.float64)
     true = curve(0.35, 4.0, 0.05, sizes)
@@ -59,7 +59,7 @@ def test_no_law_is_nan(sizes, accuracy):
     assert all(math.isnan(value) for value in learning_curve(sizes, accuracy))
 
 
-def test_the_generator_of_training_is_left_alone():
+def test_global_generator_is_untouched():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     learning_curve(SIZES, curve(0.35, 2.0, 0.05) + 0.001 * torch.arange(6))

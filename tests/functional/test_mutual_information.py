@@ -116,7 +116,7 @@ def test_the_seed_is_scikit_learns_in_bits():
 
 
 @pytest.mark.parametrize("estimate", GAUSSIAN)
-def test_too_few_samples_are_refused(estimate):
+def test_too_few_samples_are_nan(estimate):
     with pytest.warns(UserWarning, match="20 samples are too few for 20 dimensions"):
         assert estimate(*normals(20, 10, 0.5)).isnan()
     with pytest.warns(UserWarning, match="expect errors of a bit"):
@@ -124,13 +124,13 @@ def test_too_few_samples_are_refused(estimate):
 
 
 @pytest.mark.parametrize("estimate", GAUSSIAN)
-def test_what_is_determined_is_refused(estimate):
+def test_determined_vectors_are_nan(estimate):
     x, _ = normals(500, 3, 0.0)
     with pytest.warns(UserWarning, match="infinite; declare a noise"):
         assert estimate(x, x[:, :1] * 2 + 1).isnan()
 
 
-def test_neighbors_warn_of_dimensions_and_refuse_repetitions():
+def test_neighbors_warn_about_dimensions_and_repeats():
     with pytest.warns(UserWarning, match="use the Gaussian copula above three"):
         ksg_information(*normals(200, 4, 0.5))
     with pytest.warns(UserWarning, match="samples are repeated"):

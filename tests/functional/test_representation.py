@@ -109,7 +109,7 @@ def test_ntk_drifts_only_for_a_nonlinear_model():
         assert (drift > 0.01) if drifts else (abs(drift) < 1e-12)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_wrong_shapes_raise():
     with pytest.raises(ValueError, match="same probe"):
         ntk_drift(torch.eye(2), torch.eye(3))
     with pytest.raises(ValueError, match=r"\[\.\.\., 4\]"):

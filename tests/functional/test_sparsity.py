@@ -29,7 +29,7 @@ def test_models_that_agree_on_every_example_leave_no_doubt():
     assert (low, high) == (1, 1)
 
 
-def test_interval_holds_the_truth_as_often_as_it_says():
+def test_retention_interval_has_its_coverage():
     generator = torch.Generator().manual_seed(0)
     held, truth = 0, 0.80 / 0.85
     for _ in range(400):
@@ -42,6 +42,6 @@ def test_interval_holds_the_truth_as_often_as_it_says():
     assert 0.92 <= held / 400 <= 0.98
 
 
-def test_different_examples_are_refused():
+def test_different_examples_raise():
     with pytest.raises(ValueError, match="same examples"):
         SparseRetention().update(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))

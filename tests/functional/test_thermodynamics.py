@@ -94,7 +94,7 @@ def test_exponent_of_a_correlation_length_is_negative():
         (torch.logspace(0, 3, 9), torch.ones(9), 10.0, "one side"),
     ],
 )
-def test_sweeps_that_allow_no_exponent_are_refused(control, response, point, match):
+def test_sweeps_without_an_exponent_raise(control, response, point, match):
     with pytest.raises(ValueError, match=match):
         critical_exponent(control, response, point)
 
@@ -116,6 +116,6 @@ def test_correlation_that_does_not_fall_has_no_length():
 
 
 @pytest.mark.parametrize("coupling", [-1.0, torch.ones(2, 3)])
-def test_couplings_that_are_none_are_refused(coupling):
+def test_invalid_couplings_raise(coupling):
     with pytest.raises(ValueError, match="square matrix without negative"):
         mean_field_magnetization(coupling, beta=1.0)

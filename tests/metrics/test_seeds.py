@@ -68,7 +68,7 @@ def test_before_the_first_update_only_torchmetrics_warns():
         (lambda: EffectiveCompressionRatio(1e6, "ksg"), "num_features="),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(build, message):
+def test_invalid_settings_raise(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -81,7 +81,7 @@ ACCURACY = [
 
 
 @pytest.mark.parametrize("build", ACCURACY)
-def test_an_accuracy_in_percent_is_refused(build):
+def test_accuracy_in_percent_raises(build):
     metric = build()
     with pytest.raises(ValueError, match="got 85; divide percent by 100"):
         metric.update(85)
@@ -92,7 +92,7 @@ def test_an_accuracy_in_percent_is_refused(build):
         metric.compute()
 
 
-def test_an_active_count_above_the_total_is_refused():
+def test_active_above_total_raises():
     metric = SparsityAdjustedAccuracy(total_params=10, active_params=3)
     with pytest.raises(ValueError, match="active_params must lie in"):
         metric.update(0.5, active_params=11)
@@ -219,7 +219,7 @@ def test_shapes_that_disagree_raise():
         copula.update(None, torch.zeros(5, 2))
 
 
-def test_a_label_that_is_no_class_is_refused():
+def test_label_that_is_no_class_raises():
     ecr = EffectiveCompressionRatio(1e6)
     ecr.update(None, torch.zeros(4, 10), torch.tensor([0, 9, 10, 3]))
     with pytest.raises(ValueError, match="1 labels were not below the number of classes"):
@@ -272,7 +272,7 @@ def test_an_id_that_is_no_expert_is_explained():
     assert functional.configuration_entropy_score(torch.tensor([0, 1, 9]), 2, torch.tensor([1, 1, 0]).bool()) == 1
 
 
-def test_the_correction_of_the_load_entropy_takes_off_its_bias():
+def test_load_entropy_correction_removes_its_bias():
     generator = torch.Generator().manual_seed(0)
     plain, corrected = [], []
     for _ in range(200):
@@ -302,7 +302,7 @@ def test_network_needs_noise_for_its_information():
     with pytest.warns(UserWarning, match="say with how much"):
         ecr = EffectiveCompressionRatio(2**16, "gaussian_copula", num_features=(1, 1))
     ecr.update(x, 3 * x)
-    with pytest.warns(UserWarning, match="refused and said why"), pytest.warns(UserWarning, match="declare a noise"):
+    with pytest.warns(UserWarning, match="see its own warning"), pytest.warns(UserWarning, match="declare a noise"):
         assert ecr.compute().isnan()
     noisy = EffectiveCompressionRatio(2**16, "gaussian_copula", num_features=(1, 1), noise=0.5)
     noisy.update(x, 3 * x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from intensive_callbacks.functional.checks import as_float64, require_layout, require_one_shape, require_square
+from intensive_callbacks.functional.checks import as_float64, require_one_shape, require_square
 
 __all__ = [
     "covariance",
@@ -146,7 +146,8 @@ def layerwise_standard_error(values: Tensor) -> Tensor:
         >>> layerwise_standard_error(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))  # sqrt(1.2 / 6)
         tensor(0.4472, dtype=torch.float64)
     """
-    require_layout("values", values, "[..., L]")
+    if values.dim() == 0:
+        raise ValueError("values must be [..., L], got a scalar")
     num = values.shape[-1]
     if num < 4:
         return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64, device=values.device)

@@ -61,8 +61,9 @@ def test_uncorrelated_layers_have_the_independent_error():
     assert metric.standard_error().item() == pytest.approx(values.std().item() / math.sqrt(6))
 
 
-def test_three_layers_have_no_error():
-    assert layerwise_standard_error(torch.rand(3)).isnan()
+def test_fewer_than_four_layers_have_no_error():
+    for num_layers in range(4):
+        assert layerwise_standard_error(torch.rand(num_layers)).isnan()
 
 
 def test_kernel_agrees_with_one_gradient_at_a_time():

@@ -1,12 +1,11 @@
 """The same without Lightning: a Monitor in a plain loop."""
 
 import torch
-from rich import print as show
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from intensive_callbacks import Monitor
+from intensive_callbacks import ConsoleSink, FileSink, Monitor
 
 torch.manual_seed(0)
 digits = load_digits()
@@ -14,7 +13,8 @@ images, labels = torch.tensor(digits.data / 16).float(), torch.tensor(digits.tar
 model = nn.Sequential(nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10))
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
-with Monitor(model, every_n_steps=100, random_baseline=0.1, task="digits", benchmark="vision") as monitor:
+sinks = [FileSink("demo/plain_loop"), ConsoleSink()]  # and WandbSink(wandb.init(project="..."))
+with Monitor(model, every_n_steps=100, random_baseline=0.1, task="digits", benchmark="vision", sinks=sinks) as monitor:
     for step in range(1, 501):
         batch = torch.randint(1500, (64,))
         monitor.observe(images[batch])
@@ -25,6 +25,5 @@ with Monitor(model, every_n_steps=100, random_baseline=0.1, task="digits", bench
         if monitor.is_due(step):
             with monitor.validation(), torch.no_grad():
                 accuracy = (model(images[1500:]).argmax(-1) == labels[1500:]).float().mean()
-        if values := monitor.log(step, accuracy, num_examples=len(images) - 1500):
-            print(step, {key: round(value, 4) for key, value in values.items()})  # or wandb.log(values)
-show(monitor.finish().featured())
+        monitor.log(step, accuracy, num_examples=len(images) - 1500)
+monitor.finish()

@@ -1,5 +1,6 @@
 """Every example runs, and says what it is there to say."""
 
+import json
 import os
 import re
 import subprocess
@@ -40,10 +41,14 @@ def test_the_quickstart(tmp_path):
 @pytest.mark.slow
 def test_the_plain_loop(tmp_path):
     out = run(tmp_path, "01_plain_loop.py")
+    rows = [json.loads(line) for line in (tmp_path / "demo/plain_loop/values.jsonl").read_text().splitlines()]
     # 64·32 + 32 + 32·10 + 10 parameters and 2·(64·32 + 32·10) FLOPs an example
-    assert "'baseline/total_params': 2410.0" in out
-    assert "'baseline/flops_per_example': 4736.0" in out
-    assert re.search(r"^500 .*intensive/p3_score", out, re.MULTILINE)
+    assert rows[0]["baseline/total_params"] == 2410
+    assert rows[0]["baseline/flops_per_example"] == 4736
+    assert rows[-1]["step"] == 500
+    assert rows[-1]["intensive/p3_score"] > 0
+    assert "ImageNet-1k top-1" in out
+    assert "Sequential" in (tmp_path / "demo/plain_loop/final_benchmark.md").read_text()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ hooks accumulated is reduced over all processes, evaluated with the :class:`Mode
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,8 @@ class Monitor:
         self.health = RoutingHealth()
         self.alarms: list[str] = []
         self.sinks = list(sinks)
+        # A server that does not answer would delay every logging step.
+        self._failed_calls: set[tuple[int, str]] = set()
         self.selected = select(metrics)
         self.reports = Reports(self.selected, self.boundary)
         self.facts = ModelFacts(random_baseline=random_baseline)
@@ -415,10 +418,15 @@ class Monitor:
     def use_sinks(self, sinks: Iterable[Sink]) -> None:
         """Hand everything to these sinks from here on."""
         self.sinks = list(sinks)
+        self._failed_calls.clear()
 
     def _to_sinks(self, method: str, *arguments: Any, **settings: Any) -> None:
-        for sink in self.sinks:
-            self.boundary.call(f"{sink.name}, {method}", getattr(sink, method), *arguments, **settings)
+        call = "a preview" if settings.get("final") is False else method
+        for place, sink in enumerate(self.sinks):
+            if (place, call) not in self._failed_calls:
+                off = functools.partial(self._failed_calls.add, (place, call))
+                part = f"{sink.name}, {call}"
+                self.boundary.call(part, getattr(sink, method), *arguments, off=off, **settings)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, so that history and final table go on where they were."""

@@ -16,7 +16,7 @@ from intensive_callbacks.sinks import charts
 from intensive_callbacks.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from wandb import Run
 
@@ -142,57 +142,3 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
 
 def _cell(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# What callback.py and some tests call until they use the sink.
-
-
-def find_run(loggers: Iterable[Any]) -> Run | None:
-    """The W&B run among a Trainer's loggers on this rank, or ``None``."""
-    return next((logger.experiment for logger in loggers if is_run(getattr(logger, "experiment", None))), None)
-
-
-def log_overview(run: Run, rows: Iterable[Mapping[str, Any]], preset: str | None = None) -> None:
-    """Log the overview: :meth:`WandbSink.log_chart`."""
-    WandbSink(run, presets={"overview": preset} if preset else None).log_chart("overview", list(rows))
-
-
-def log_heatmap(
-    run: Run, snapshots: Sequence[tuple[int, Mapping[str, Sequence[float]]]], preset: str | None = None
-) -> None:
-    """Log the heatmap: :meth:`WandbSink.log_chart`."""
-    rows = [{"step": step, "loads": loads} for step, loads in snapshots]
-    WandbSink(run, presets={"heatmap": preset} if preset else None).log_chart("heatmap", rows)
-
-
-def log_table(run: Run, table: Table, key: str = BENCHMARK_KEY) -> None:
-    """Log a table: :meth:`WandbSink.log_table`."""
-    WandbSink(run).log_table(key, table)
-
-
-def publish_dashboard(run: Run, prefix: str = "") -> dict[str, str]:
-    """Publish charts and workspace view: :meth:`WandbSink.publish`."""
-    sink = WandbSink(run, prefix=prefix)
-    sink.publish()
-    return sink.presets
-
-
-class GrowingOverview:
-    """The overview while its run goes on: logged again at every doubling of what there is to draw."""
-
-    def __init__(self, run: Run, preset: str | None = None) -> None:
-        self.run = run
-        self.preset = preset
-        self._num_logged = 0
-        self._gave_up = False
-
-    def grow(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Take note of one more logged row; log the overview if it is due."""
-        from intensive_callbacks.dashboards.tables import overview_is_due
-
-        self._num_logged += 1
-        if self._gave_up or not overview_is_due(self._num_logged):
-            return
-        self._gave_up = True
-        log_overview(self.run, rows(), self.preset)
-        self._gave_up = False

@@ -48,10 +48,10 @@ def test_sort_and_format_options(run, own_csv):
 def test_runs_and_results_in_one_leaderboard(run, offline):
     import wandb
 
-    from intensive_callbacks.sinks.wandb import log_table
+    from intensive_callbacks import WandbSink
 
     with wandb.init(project="p", mode="offline", dir=str(offline)) as logged:
-        log_table(logged, BenchmarkTable([OURS]))
+        WandbSink(logged).log_table("final_benchmark", BenchmarkTable([OURS]))
     write(offline / "results")
     output = run(logged.settings.sync_dir, offline / "results", "--format", "csv").output
     assert [row["model"] for row in csv.DictReader(io.StringIO(output))] == ["ours", "org/tiny", "org/tiny"]

@@ -6,9 +6,8 @@ import re
 import pytest
 
 from benchmark_table.rows import MOE, OURS
-from intensive_callbacks import BenchmarkTable, load_baselines
+from intensive_callbacks import BenchmarkTable, WandbSink, load_baselines
 from intensive_callbacks.benchmark.runs import load_run, row_of_table
-from intensive_callbacks.sinks.wandb import log_table
 
 UNFINISHED = "files/media/table/final_benchmark_3_abc.table.json"
 
@@ -19,7 +18,7 @@ def log(offline):
 
     def log_run(*rows):
         with wandb.init(project="p", mode="offline", dir=str(offline)) as run:
-            log_table(run, BenchmarkTable(rows))
+            WandbSink(run).log_table("final_benchmark", BenchmarkTable(rows))
             return run.settings.sync_dir
 
     return log_run

@@ -134,7 +134,11 @@ FAULTS = {
         None,
         "intensive_callbacks: the accuracy failed: ValueError: accuracy must be a fraction .*divide percent by 100",
     ),
-    "logger": ({}, BrokenLogger(), "intensive_callbacks: BrokenLogger, log_values failed: ConnectionError: no network"),
+    "logger": (
+        {},
+        BrokenLogger(),
+        "intensive_callbacks: BrokenLogger, log_values failed and is switched off: ConnectionError: no network",
+    ),
 }
 
 

@@ -4,9 +4,9 @@ import pytest
 import wandb
 from typer.testing import CliRunner
 
+from intensive_callbacks import WandbSink
 from intensive_callbacks.dashboards import charts_of, read_run
 from intensive_callbacks.dashboards.cli import app
-from intensive_callbacks.sinks.wandb import log_heatmap, log_overview, log_table
 
 
 class Table:
@@ -27,9 +27,10 @@ def folder(offline):
     for row in history:
         run.log({"intensive/p3_score": row["intensive/p3_score"], "loss": 0.1, "trainer/global_step": row["step"]})
     run.log({"intensive/config_entropy": math.nan, "trainer/global_step": 15_000})
-    log_overview(run, history)
-    log_heatmap(run, [(100, {"layer": [1, 3]})])
-    log_table(run, Table())
+    sink = WandbSink(run)
+    sink.log_chart("overview", history)
+    sink.log_chart("heatmap", [{"step": 100, "loads": {"layer": [1, 3]}}])
+    sink.log_table("final_benchmark", Table())
     folder = run.settings.sync_dir
     run.finish()
     wandb.teardown()  # the service process writes the end of the file after the run has finished

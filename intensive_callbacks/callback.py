@@ -337,7 +337,8 @@ class IntensiveMetricsCallback(Callback):
 
     @_in_a_fit
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the overview and the final table."""
+        """Log the window that is still open, the overview and the final table."""
+        self._log(trainer, None, None, ends=True)
         self._running.detach()
         if isinstance(self.accuracy, str):
             self._warn_about_accuracy(trainer, "was never logged at a step that values are due at, or in validation")
@@ -346,8 +347,14 @@ class IntensiveMetricsCallback(Callback):
 
     @_in_a_fit
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no hook behind."""
+        """Leave no hook behind; the final table is of what there is."""
         self._stop_observing()
+        if not self._running.history.newest():
+            return
+        if trainer.world_size == 1:  # the others may not come here
+            self._log(trainer, None, None, ends=True)
+        if trainer.is_global_zero:
+            self.boundary.call("the final table", self._running.finish)
 
     @_in_a_fit
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -376,11 +383,13 @@ class IntensiveMetricsCallback(Callback):
         else:
             self._restored = state_dict or None
 
-    def _log(self, trainer: Trainer, accuracy: Any, num_examples: int | None) -> None:
+    def _log(self, trainer: Trainer, accuracy: Any, num_examples: int | None, *, ends: bool = False) -> None:
         """One row to every sink, and the values to where other callbacks find them."""
         self._has_accuracy = self._has_accuracy or accuracy is not None
-        x = trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001 - the x axis of Lightning's own values
-        values = self._running.log(trainer.global_step, accuracy, num_examples, x=x)
+        # The x axis of Lightning's own values; at the end the last batch is counted already.
+        x = trainer.fit_loop.epoch_loop._batches_that_stepped - ends  # noqa: SLF001 - there is no public one
+        running = self._running
+        values = running.end_training(x=x) if ends else running.log(trainer.global_step, accuracy, num_examples, x=x)
         if not values:
             return
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 
+def num_processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def is_distributed() -> bool:
     """Whether there are other processes to agree with."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return num_processes() > 1
 
 
 def reduce_states(

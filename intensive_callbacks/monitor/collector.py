@@ -112,10 +112,12 @@ class Collector:
             return
         self.phase = Phase.FORWARD
         self._sample(sampling, feeds=sampling and not self.validates)
-        num_examples = batches.num_examples(batch)
-        self._open.add(num_examples, self._tokens_of(batch))
+        num_examples, num_tokens = batches.num_examples(batch), self._tokens_of(batch)
+        self._open.add(num_examples, num_tokens)
         if self._cost is not None:
-            self._cost.begin(batches.shapes(batch), batches.num_positions(batch) or num_examples)
+            # What a user counts as tokens is what FLOPs are then counted for; a tensor is not waited for.
+            positions = batches.num_positions(batch) or (num_tokens if isinstance(num_tokens, int) else 0)
+            self._cost.begin(batches.shapes(batch), positions or num_examples)
 
     def _tokens_of(self, batch: Any) -> int | Tensor | None:
         if not self._counts_tokens:
@@ -203,13 +205,14 @@ class Collector:
         """Whether a validation has ended that was not logged yet."""
         return self._validation is not None
 
-    def close(self, quality: Quality, *, due: bool, first: bool = False) -> Window:
+    def close(self, quality: Quality, *, due: bool, first: bool = False, routing: bool = True) -> Window:
         """What this process has seen since the last logging step; the windows that end with it begin anew.
 
         Args:
             quality: the accuracy that came with this step.
             due: whether the training window ends.
             first: read the training window without ending it: for the first values of a run.
+            routing: whether the routing of a training window that ends, or is read, is taken.
         """
         ends_taps = self._validation is not None if self.validates else due
         sums, samples, failed = self.feeds.close(taps=ends_taps, steps=due)
@@ -219,7 +222,7 @@ class Collector:
             validates=self.validates,
             quality=quality,
             counts=self._counts(clock=due or first),
-            training=self._read() if due or first else None,
+            training=self._read() if routing and (due or first) else None,
             validation=self._validation,
             sums=sums,
             samples=samples,
@@ -240,6 +243,10 @@ class Collector:
         seconds, joules = read or (0.0, math.nan)
         bits = 0 if math.isnan(joules) else 8 * _trained_bytes(self.model)
         return replace(counts, processes=1, seconds=seconds, joules=joules, bits=bits)
+
+    def open_counts(self) -> tuple[int, int]:
+        """Examples and tokens of the batches since the last logging step, on this process."""
+        return self._open.peek()
 
     def restart(self) -> None:
         """Empty every window and start the clock."""
@@ -265,6 +272,10 @@ class _OpenCounts:
         if num_tokens is not None:
             self._has_tokens = True
             self._tokens = self._tokens + num_tokens
+
+    def peek(self) -> tuple[int, int]:
+        """Examples and tokens so far."""
+        return self._examples, int(self._tokens)
 
     def take(self) -> tuple[int, int, bool]:
         """Examples, tokens, and whether there are any tokens; the two begin anew."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+AXES = {"step", "x"}
+
 
 @dataclass
 class Series:
@@ -56,14 +58,24 @@ class History:
         self._series: dict[tuple[str, ...], Series] = {}
         self._newest: dict[str, float] = {}
 
-    def append(self, step: int, values: dict[str, float]) -> None:
-        """Add the values of one logging event."""
-        self._series.setdefault(tuple(sorted(values)), Series()).append({"step": step, **values}, self.max_rows)
+    def append(self, step: int, values: dict[str, float], x: int | None = None) -> None:
+        """Add the values of one logging event, which stands at ``x`` in charts, if that is not the step."""
+        row = {"step": step, "x": step if x is None else x, **values}
+        self._series.setdefault(tuple(sorted(values)), Series()).append(row, self.max_rows)
         self._newest |= values
 
-    def rows(self) -> list[dict[str, float]]:
-        """The rows kept, by step: ``{"step": ..., key: value, ...}``."""
-        return sorted((row for series in self._series.values() for row in series.kept()), key=lambda row: row["step"])
+    def rows(self, axis: str = "step") -> list[dict[str, float]]:
+        """The rows kept, in order: ``{"step": ..., key: value, ...}``.
+
+        Args:
+            axis: ``"step"``, the optimizer step, or ``"x"``, where the loggers' x axis was: what ``step`` then is.
+        """
+        rows = [
+            {"step": row.get(axis, row["step"]), **{key: value for key, value in row.items() if key not in AXES}}
+            for series in self._series.values()
+            for row in series.kept()
+        ]
+        return sorted(rows, key=lambda row: row["step"])
 
     def newest(self) -> dict[str, float]:
         """The newest value of every key, in the order of their first appearance."""
@@ -75,7 +87,7 @@ class History:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the checkpoint was."""
-        self._series = {tuple(sorted(set(series["newest"]) - {"step"})): Series(**series) for series in state["series"]}
+        self._series = {tuple(sorted(set(series["newest"]) - AXES)): Series(**series) for series in state["series"]}
         self._newest = {}
         for row in self.rows():
             self._newest |= {key: value for key, value in row.items() if key != "step"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
 from intensive_callbacks.dashboards.tables import overview_is_due
+from intensive_callbacks.distributed import is_distributed, num_processes
 from intensive_callbacks.footprint.parameters import parameter_fingerprint
 from intensive_callbacks.functional.checks import require_baseline
 from intensive_callbacks.monitor import batches
@@ -133,7 +134,7 @@ class Monitor:
         )
         self.collector = Collector(model, self.observer, self.feeds, num_tokens or batches.num_tokens, self.boundary)
         self._last_routing: RoutingSums | None = None
-        self._step, self._increment = 0, 1
+        self._step, self._increment, self._last_due = 0, 1, 0
         self._data_is_new = False
         self._is_baseline_logged = False
         self._num_rows = 0
@@ -212,7 +213,7 @@ class Monitor:
         """
         if step < self._step:
             self._begin_anew()
-        self._step = step
+        self._step = self._last_due = step
         self.facts = self.facts.restarted(step)
         self.collector.restart()
 
@@ -325,26 +326,43 @@ class Monitor:
         Returns:
             ``{key: value}``. The first call also gives the ``baseline/`` values.
         """
-        self.alarms = []
         results = self.boundary.call("logging", self._log, step, accuracy, num_examples)
+        return self._hand_out(results, step, x)
+
+    def end_training(self, *, x: int | None = None) -> dict[str, float]:
+        """Log the window of training that is still open: what the final table shows is of one moment, the end.
+
+        In a distributed run every process calls it. In a run of one process :meth:`finish` does so itself.
+        """
+        if self._step == self._last_due:
+            return {}
+        results = self.boundary.call("logging", self._log, self._step, None, None, ends=True)
+        return self._hand_out(results, self._step, x)
+
+    def _hand_out(self, results: Results | None, step: int, x: int | None) -> dict[str, float]:
         if results is None or not results.values:
             return {}
-        self.boundary.call("the history", self.history.append, step, results.values)
+        self.boundary.call("the history", self.history.append, step, results.values, x)
         self._to_sinks("log_values", results.values, step if x is None else x)
         self._num_rows += 1
         if overview_is_due(self._num_rows):
-            self._to_sinks("log_chart", "overview", self.history.rows(), final=False)
+            self._to_sinks("log_chart", "overview", self.history.rows("x"), final=False)
         for alarm in self.alarms if self._alerts else ():
             self._to_sinks("alert", "routing/health", alarm)
         return results.values
 
-    def _log(self, step: int, accuracy: Any, num_examples: int | None) -> Results | None:
-        due, first, has_news = self.is_due(step), not self._is_baseline_logged, self.has_news(step)
+    def _log(self, step: int, accuracy: Any, num_examples: int | None, *, ends: bool = False) -> Results | None:
+        self.alarms = []
+        due, first, has_news = ends or self.is_due(step), not self._is_baseline_logged, ends or self.has_news(step)
         self.pass_over(step)
+        if due:
+            self._last_due = step
         if not has_news and accuracy is None:
             return None
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples) or Quality(unusable=1)
-        window = self.collector.close(quality, due=due, first=first).reduced()
+        # A short window at the end says little of the routers: it is only read where there was no other.
+        whole = not ends or self.facts.num_windows == 0
+        window = self.collector.close(quality, due=due, first=first, routing=whole).reduced()
         self._report_failures(window)
         if first or window.has_validation or not window.validates:  # a walk over all modules
             self._count()
@@ -391,10 +409,12 @@ class Monitor:
 
         The sinks get it, with the charts and the verdict on the routers.
         """
+        if not is_distributed():
+            self.end_training()
         self.boundary.call("reporting what is absent", self.reports.never_came)
         table = self._table()
         self._to_sinks("log_table", "final_benchmark", table)
-        self._to_sinks("log_chart", "overview", self.history.rows())
+        self._to_sinks("log_chart", "overview", self.history.rows("x"))
         if snapshots := self.heatmap.kept():
             self._to_sinks("log_chart", "heatmap", snapshots)
         if verdict := self.boundary.call("the verdict on the routers", self.verdict):
@@ -432,9 +452,15 @@ class Monitor:
         """What a checkpoint needs, so that history and final table go on where they were."""
         return {
             "history": self.history.state_dict(),
-            "facts": self.facts.state_dict(),
+            "facts": self._facts_now().state_dict(),
             "errors": dict(self.reports.errors),
         }
+
+    def _facts_now(self) -> ModelFacts:
+        """With the examples and tokens that came since the last logging step, as if all processes had as many."""
+        examples, tokens = self.collector.open_counts()
+        seen = self.facts.seen_examples + examples * num_processes()
+        return replace(self.facts, seen_examples=seen, seen_tokens=self.facts.seen_tokens + tokens * num_processes())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was; what it does not have begins anew."""

@@ -32,7 +32,8 @@ def test_history_and_table_go_on(checkpoint):
     fit(resumed, ckpt_path=path, logger=logger)
     rows = resumed.history.rows()
     assert [row["step"] for row in rows if P3 in row] == [10, 20]
-    assert rows[: len(first.history.rows())] == first.history.rows()
+    before = first.history.rows()[:-1]  # the checkpoint was written before the last window was closed
+    assert rows[: len(before)] == before
     assert [step for step, values in logger.calls if "routing/load_entropy" in values] == [11, 15, 19]
     assert resumed.monitor.facts.seen_examples == 640
 

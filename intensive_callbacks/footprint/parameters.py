@@ -205,7 +205,7 @@ def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float
 
 def _idle(parameter: Tensor, size: int, layer: MoELayer, num_selected: float) -> int:
     """Elements of an expert parameter that a token does not touch."""
-    # Some models allocate weights for their zero-compute experts too.
-    padded = layer.num_experts + layer.num_zero_experts
-    num_held = padded if parameter.dim() and parameter.shape[0] % padded == 0 else layer.num_experts
-    return size - round(size * num_selected / num_held)
+    # Some models stack weights for their zero-compute experts too; of a list, each module is one that computes.
+    stacked = parameter.dim() >= 2 and not any(isinstance(m, (nn.ModuleList, nn.ModuleDict)) for m in layer.experts)
+    padded = stacked and parameter.shape[0] == layer.num_classes
+    return size - round(size * num_selected / (layer.num_classes if padded else layer.num_experts))

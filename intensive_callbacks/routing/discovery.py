@@ -33,6 +33,8 @@ NUM_SELECTED = (
     "num_selected_experts",
     "k",
 )
+# Of a model around the layer only what names experts counts: it may keep the k of a recall@k, or a top_k for sampling.
+NUM_SELECTED_AROUND = tuple(name for name in NUM_SELECTED if "expert" in name or "moe" in name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +218,16 @@ def _num_alike(module: nn.Module) -> int | None:
     return len(children) if len(shapes) == 1 else None
 
 
+def _num_unequal(name: str, module: nn.Module) -> int | None:
+    """How many children a list has that is called the experts, whatever their sizes."""
+    if not isinstance(module, (nn.ModuleList, nn.ModuleDict)) or not name.lower().endswith("experts"):
+        return None
+    children = [child for child in module.children() if next(child.parameters(), None) is not None]
+    # A dict of what all experts share a step of, such as {"up": ..., "down": ...}, has tensors of all experts.
+    stacked = any(_num_stacked(child) or isinstance(child, (nn.ModuleList, nn.ModuleDict)) for child in children)
+    return len(children) if len(children) > 1 and not stacked else None
+
+
 def _num_stacked(module: nn.Module) -> int | None:
     """The common leading dimension of a module's own parameters of three dimensions: experts in one tensor."""
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Bilinear)):  # noqa: SLF001 - no public base of convolutions
@@ -229,7 +241,7 @@ def _num_experts(name: str, module: nn.Module) -> int | None:
     """How many experts a module holds, if it is what holds them; 0 if only its router can tell."""
     if not _is_expert_like(name, module):
         return None
-    num_experts = _num_alike(module) or _num_stacked(module)
+    num_experts = _num_alike(module) or _num_stacked(module) or _num_unequal(name, module)
     if num_experts or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
         return num_experts
     if not name.lower().endswith("experts") or any(_is_router_like(child, m) for child, m in module.named_children()):
@@ -323,7 +335,7 @@ def _find_router(
     candidates = []
     skipped = {id(m) for m in experts.modules()} if experts is not None else set()
     for path, module in block.named_modules():
-        if id(module) in skipped or _has_word(path, NOT_ROUTERS) or "expert" in path.rpartition(".")[2].lower():
+        if id(module) in skipped or _has_word(path, NOT_ROUTERS) or _belongs_to_experts(path, module, num_experts):
             continue
         if beyond and path and not _has_word(path.partition(".")[0], ROUTER_WORDS):
             continue
@@ -344,6 +356,16 @@ def _find_router(
     return _outermost(block, path), width
 
 
+def _belongs_to_experts(path: str, module: nn.Module, num_experts: int) -> bool:
+    """Whether a module is named for the experts, and is not a matrix that scores them, such as a router's keys."""
+    *outer, name = path.split(".")
+    if "expert" not in name.lower():
+        return False
+    in_router = any(_has_word(segment, ROUTER_WORDS) for segment in outer)
+    scores = isinstance(module, (nn.Linear, nn.Embedding)) and _rows(module) == num_experts
+    return not (scores and (in_router or not outer))
+
+
 def _outermost(block: nn.Module, path: str) -> nn.Module | None:
     """The whole router on the way to its matrix: the topmost module called one, lists left out."""
     if not path:
@@ -361,14 +383,18 @@ def _merge(found: list[_Found]) -> list[_Found]:
     merged: dict[int, _Found] = {}
     for name, block, router, experts, number, zero in found:
         earlier = merged.get(id(block))
-        together = (*earlier[3], *experts) if earlier is not None and earlier[4] == number else experts
-        merged[id(block)] = (name, block, router, together, number, zero)
+        if earlier is not None and earlier[4] == number:  # also a block that has two names
+            known = {id(module) for module in earlier[3]}
+            together = (*earlier[3], *(module for module in experts if id(module) not in known))
+            merged[id(block)] = (earlier[0], block, router, together, number, zero)
+        else:
+            merged[id(block)] = (name, block, router, experts, number, zero)
     return list(merged.values())
 
 
 def _finish(model: nn.Module, found: _Found) -> MoELayer:
     name, block, router, experts, number, zero = found
-    holders = [module for module in (router, block, *experts, model) if module is not None]
-    selected = (_attribute(module, NUM_SELECTED) for module in holders)
+    holders = [module for module in (router, block, *experts) if module is not None]
+    selected = [*(_attribute(module, NUM_SELECTED) for module in holders), _attribute(model, NUM_SELECTED_AROUND)]
     top_k = next((k for k in selected if k is not None and k <= number + zero), None)
     return MoELayer(name, block, router, experts, number, top_k, zero)

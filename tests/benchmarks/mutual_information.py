@@ -127,7 +127,7 @@ def speed():
 
 def main():
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)  # as scikit-learn's neighbours have
+    torch.set_num_threads(1)  # as scikit-learn's neighbors have
     introduction = (
         f"Estimate less truth in bits, mean and standard deviation of {NUM_REPETITIONS} samples, and the seconds of one"
         " estimate. Measured by `tests/benchmarks/mutual_information.py` on one thread of a CPU, torch "

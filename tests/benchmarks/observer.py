@@ -287,7 +287,7 @@ def losses_of(trainer: Trainer, variant, state: dict, steps: int = 6) -> list[fl
 
 
 def check(trainer: Trainer) -> str:
-    """Bit-identical losses, no synchronisation, sums that do not grow."""
+    """Bit-identical losses, no synchronization, sums that do not grow."""
     state = copy.deepcopy(trainer.model.state_dict())
     torch.use_deterministic_algorithms(True, warn_only=True)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the fused ones add up in any order
@@ -306,7 +306,7 @@ def check(trainer: Trainer) -> str:
     lines = [
         f"- losses of {len(first)} steps: two plain runs {'agree' if first == second else 'differ'} bit for bit",
         f"- the observed run {'agrees' if observed == first else f'differs: {observed} for {first}'}",
-        f"- no synchronisation inside the hooks: {'any would raise' if trainer.device == 'cuda' else 'no device'}",
+        f"- no synchronization inside the hooks: {'any would raise' if trainer.device == 'cuda' else 'no device'}",
         f"- {len(layers)} layers found; {counted} selections counted, {expected} made",
         f"- the sums take {size} bytes",
     ]

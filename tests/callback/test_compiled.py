@@ -203,7 +203,7 @@ def test_a_plain_loop_over_what_torch_compile_returns():
 
 
 @pytest.mark.filterwarnings("ignore:.*was configured so validation hooks:UserWarning")
-def test_a_compiled_training_step_says_that_its_flops_are_not_counted():
+def test_flops_of_a_compiled_step_are_not_counted():
     callback = watching()
     model = torch.compile(Classifier(), backend=Backend("eager"))
     with pytest.warns(RuntimeWarning, match="counting the FLOPs failed.*a compiled training step hides them") as told:

@@ -93,6 +93,6 @@ class Manual(Frozen):
         (Manual, {}, "needs automatic optimization"),
     ],
 )
-def test_what_gives_no_two_batch_sizes_is_refused_before_training(model, settings, message):
+def test_two_batch_sizes_are_required(model, settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         train(watching(), model(), **settings)

@@ -46,14 +46,14 @@ def test_training_is_bit_identical(settings):
     assert all(torch.equal(one, other) for one, other in zip(watched, alone, strict=True))
 
 
-def test_training_is_bit_identical_when_chance_is_measured_and_all_is_observed():
+def test_training_is_bit_identical_with_everything_observed():
     measuring = IntensiveMetricsCallback(
         every_n_steps=1, random_baseline="measure", observe="every_step", per_layer=True
     )
     assert all(torch.equal(*pair) for pair in zip(trained([measuring]), trained([]), strict=True))
 
 
-def test_a_callable_accuracy_that_draws_and_evaluates_does_not_disturb():
+def test_a_careless_accuracy_callable_does_not_disturb():
     def careless(trainer, pl_module):
         pl_module.eval()
         with torch.no_grad():

@@ -18,7 +18,7 @@ def watched(model):
     return Monitor(model, every_n_steps=1, random_baseline=0.5, taps=taps, benchmark=None, task="pairs")
 
 
-def test_every_score_of_known_counts_is_printed_with_its_standard_error():
+def test_scores_are_printed_with_their_standard_errors():
     torch.manual_seed(0)
     model, inputs = nn.Linear(3, 1, bias=False), torch.randn(1, 403, 3)
     with watched(model) as monitor:

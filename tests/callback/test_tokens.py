@@ -68,7 +68,7 @@ def batches_of(*shapes):
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2, "val_check_interval": 3}], ids=str)
-def test_the_cost_of_a_token_is_the_mean_over_batches_of_every_length(settings):
+def test_cost_of_a_token_is_the_mean_over_all_lengths(settings):
     shapes = [(8, 12), (8, 20), (8, 12), (8, 20), (8, 12), (3, 7)]  # the last batch ran short
     callback = IntensiveMetricsCallback("val/accuracy", every_n_steps=1, benchmark=None)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

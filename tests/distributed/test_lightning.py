@@ -82,7 +82,7 @@ def test_two_processes_log_what_one_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_critical_batch_size_of_two_processes_is_that_of_their_gradients_apart(tmp_path, monkeypatch):
+def test_critical_batch_size_of_two_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     path = tmp_path / "calls.jsonl"
     callback = IntensiveMetricsCallback(None, every_n_steps=10, metrics=["B_crit"], benchmark=None)

@@ -73,7 +73,7 @@ def test_an_accuracy_that_is_no_fraction_is_refused(accuracy, says):
         Quality.of(accuracy)
 
 
-def test_accuracies_of_two_processes_are_weighted_by_their_examples():
+def test_accuracies_are_weighted_by_their_examples():
     first, second = Quality.of(1.0, 30), Quality.of(torch.tensor(0.5), 10)
     total = Quality(first.correct + second.correct, first.weight + second.weight)
     assert (total.accuracy, total.num_examples) == (0.875, 40)

@@ -190,7 +190,7 @@ class Monitor:
         self.boundary.call("registering the hooks", self.collector.attach, announces_backward=announces_backward)
 
     def detach(self) -> None:
-        """Remove every hook, and say once what was asked for and was never logged."""
+        """Remove every hook; where that fails, those that are left are removed one by one."""
         if "removing the hooks" in self.boundary.failed:
             return
         self.boundary.call("removing the hooks", self.collector.detach, off=lambda: remove_hooks(self.model))

@@ -223,7 +223,7 @@ class IntensiveMetricsCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
         self._running.begin_training(trainer.global_step)
-        folder = _folder(trainer)
+        folder = self.boundary.call("choosing a folder for files", _folder, trainer)
         if trainer.is_global_zero:
             self._running.use_sinks(self._sinks(trainer, folder))
 

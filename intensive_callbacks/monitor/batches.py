@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from intensive_callbacks.routing.padding import MASKS, real_tokens
+
 
 def tensors(batch: Any) -> list[Tensor]:
     """All tensors of a batch, in order.
@@ -63,13 +65,22 @@ def num_positions(batch: Any) -> int | None:
     return None if input_ids is None else input_ids.numel()
 
 
-def num_tokens(batch: Any) -> int | Tensor | None:
+def num_tokens(batch: Any, mask: Tensor | None = None) -> int | Tensor | None:
     """Tokens that are no padding, on the batch's device where a mask must be summed; ``None`` without ``input_ids``.
+
+    Padding is told by the rule of the routers, :func:`real_tokens`: from ``mask``, else from the batch's own mask.
 
     Example:
         >>> import torch
         >>> num_tokens({"input_ids": torch.tensor([[7, 7, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])})
         tensor(2)
     """
-    attention_mask = _field(batch, "attention_mask")
-    return num_positions(batch) if attention_mask is None else attention_mask.sum()
+    input_ids = _field(batch, "input_ids")
+    masks = {"mask": mask} if mask is not None else {name: _field(batch, name) for name in MASKS[:-1]}
+    for name, given in masks.items():
+        if given is not None and given.dim() > 1:
+            shape = given.shape if input_ids is None else input_ids.shape  # embeddings in place of ids
+            real = real_tokens(given, *shape, name) if len(shape) == 2 else None
+            if real is not None:
+                return real[:, -shape[1] :].sum()
+    return num_positions(batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.boundary import Hook
+from intensive_callbacks.routing.padding import MASKS, real_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ class RoutingContext:
         paused: whether what runs now is not a forward of this model, even in the middle of one.
         sampling: whether to fill the sums that need weights or probabilities, too.
         in_backward: whether backward runs, so that a forward is the recomputation of a checkpointed one.
-        mask: the padding mask that the user set, ``[B, S]``.
+        mask: the padding mask that the user set, ``[B, S]``, booleans or any form that :func:`real_tokens` reads.
     """
 
     def __init__(self, boundary: Boundary, on_sample: Callable[[RouterSample], object] | None = None) -> None:
@@ -58,7 +59,7 @@ class RoutingContext:
         return torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1  # noqa: SLF001
 
     def begin_forward(self, masks: Mapping[str, Tensor | None]) -> None:
-        """Keep the padding masks, by name, that the model is called with."""
+        """Keep the real tokens by each mask, ``[B, S]`` booleans, that the model is called with."""
         self._input_masks = masks
 
     def end_forward(self) -> None:
@@ -71,12 +72,15 @@ class RoutingContext:
         if mask is None:
             masks = self._input_masks
             decodes = "decoder_attention_mask" in masks and "decoder." in f".{layer}"
-            mask = masks.get("decoder_attention_mask" if decodes else "attention_mask")
+            names = ("decoder_attention_mask",) if decodes else MASKS
+            mask = next((found for name in names if (found := masks.get(name)) is not None), None)
+        elif num_tokens % mask.shape[0] == 0:
+            mask = real_tokens(mask, mask.shape[0], num_tokens // mask.shape[0])
         if mask is None or num_tokens % mask.shape[0] != 0:
             return None
         # With a cache the mask covers what came before, too: the tokens are its last columns.
         columns = num_tokens // mask.shape[0]
-        return (mask[:, -columns:] != 0).reshape(-1) if columns <= mask.shape[-1] else None
+        return mask[:, -columns:].reshape(-1) if columns <= mask.shape[-1] else None
 
     def publish(self, sample: RouterSample) -> None:
         """Pass a sample on to the subscriber; one that fails is no longer called."""

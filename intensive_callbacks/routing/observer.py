@@ -13,7 +13,7 @@ from intensive_callbacks.boundary import Boundary
 from intensive_callbacks.routing.context import RoutingContext
 from intensive_callbacks.routing.discovery import MoELayer, find_layers, select_layers
 from intensive_callbacks.routing.hooks import LayerHooks, part_of
-from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_attention_mask
+from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_a_mask
 from intensive_callbacks.routing.readers import registered_reader
 from intensive_callbacks.routing.reports import (
     warn_about_invalid_ids,
@@ -56,7 +56,9 @@ class RouterObserver:
         sampling: whether coming forwards also fill the sums that need weights or probabilities; ids always count.
         in_backward: set it while backward runs, so that the recomputation of a checkpointed compiled region is not
             counted twice. In eager mode that is known without it.
-        mask: ``[B, S]`` booleans, false on padding; ``None`` takes the ``attention_mask`` of the model's inputs.
+        mask: ``[B, S]`` booleans, false on padding, or any form that :func:`real_tokens` reads; ``None`` takes the
+            mask that the model is called with: ``attention_mask``, ``src_key_padding_mask``, ``key_padding_mask``,
+            ``padding_mask`` or, for a decoder, ``decoder_attention_mask``.
         on_sample: as above; ``None`` for nobody.
         handles: what :meth:`detach` closes to remove every hook.
 
@@ -177,7 +179,7 @@ class RouterObserver:
         hooks.attach(handles)
 
     def _attach_masks(self, handles: ExitStack) -> None:
-        for module in modules_accepting_attention_mask(self.model):
+        for module in modules_accepting_a_mask(self.model):
             MaskHooks(self._context, module).attach(handles)
 
     def detach(self) -> None:

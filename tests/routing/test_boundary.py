@@ -325,10 +325,10 @@ def test_a_saved_module_needs_nothing_of_this_library():
     code = (
         "import sys, io, torch; sys.modules['intensive_callbacks'] = None;"
         "model = torch.load(io.BytesIO(sys.stdin.buffer.read()), weights_only=False);"
-        "print(tuple(model(torch.ones(2, 1, 4)).shape), len(model._forward_hooks))"
+        "print(tuple(model(torch.ones(2, 1, 4)).shape), len(model._forward_hooks) > 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], input=file.getvalue(), capture_output=True, check=True)
-    assert done.stdout.decode().strip() == "(2, 1, 4) 1"
+    assert done.stdout.decode().strip() == "(2, 1, 4) True"
 
 
 def test_a_paused_observer_sees_nothing():

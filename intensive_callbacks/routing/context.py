@@ -82,6 +82,16 @@ class RoutingContext:
         columns = num_tokens // mask.shape[0]
         return mask[:, -columns:].reshape(-1) if columns <= mask.shape[-1] else None
 
+    def warn_about_reading(self, layer: str, both: str, *, counted: bool) -> None:
+        """Warn once about a layer whose experts computed something else than what was read."""
+        then = "Its load is counted at the experts" if counted else "Its load is that of the selections"
+        self.boundary.warn(
+            f"reading of {layer}",
+            f"the routing of layer {layer!r} is read from other tensors than its experts follow: {both}. {then}; pass "
+            "a reader for more: routers={'name.of.the.router': read}",
+            UserWarning,
+        )
+
     def publish(self, sample: RouterSample) -> None:
         """Pass a sample on to the subscriber; one that fails is no longer called."""
         if self.on_sample is not None and not torch.compiler.is_compiling():

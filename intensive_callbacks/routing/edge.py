@@ -11,25 +11,28 @@ if TYPE_CHECKING:
 
 
 class FunctionWatch(TorchFunctionMode):
-    """Calls ``see(handlers, output, args, kwargs)`` after every function of torch whose name has handlers.
+    """Calls ``see(handlers, name, output, args, kwargs)`` after every function of torch whose name has handlers.
 
     Args:
         see: must not raise.
         handlers: by the function's name.
+        others: the handlers of all other functions, if there are any.
     """
 
-    def __init__(self, see: Callable[..., object], handlers: Mapping[str, Any]) -> None:
+    def __init__(self, see: Callable[..., object], handlers: Mapping[str, Any], others: Any = None) -> None:
         super().__init__()
         self._see = see
         self._handlers = handlers
+        self._others = others
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **kwargs) if kwargs else func(*args)
         name = getattr(func, "__name__", "")
-        if name in self._handlers:
-            self._see(self._handlers[name], output, args, kwargs or {})
+        handlers = self._handlers.get(name, self._others)
+        if handlers is not None:
+            self._see(handlers, name, output, args, kwargs or {})
         return output
 
 

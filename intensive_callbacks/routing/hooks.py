@@ -12,9 +12,11 @@ from torch.overrides import _get_current_function_mode
 from intensive_callbacks.boundary import undisturbed
 from intensive_callbacks.routing.decision import Decision
 from intensive_callbacks.routing.edge import FunctionWatch
+from intensive_callbacks.routing.proof import ExpertRows, settle
+from intensive_callbacks.routing.reading import ROUTER, Reading
 from intensive_callbacks.routing.readers import ExpertsArguments
 from intensive_callbacks.routing.sample import RouterSample
-from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call
+from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call, note
 
 if TYPE_CHECKING:
     from intensive_callbacks.routing.context import RoutingContext
@@ -26,18 +28,25 @@ if TYPE_CHECKING:
 
 # What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
 UNCALLED = nn.Module.forward
+# What multiplies all experts' weights at once.
+PRODUCTS = ("bmm", "baddbmm", "matmul", "__matmul__", "einsum", "grouped_mm", "_grouped_mm")
+
+
+NUM_PROVEN = 2  # forwards of each mode whose reading is compared with what the experts computed
 
 
 class LayerHooks:
     """Hooks that read one layer's decision in every forward and add it to the layer's statistics.
 
-    The decision is complete, and counted, when the outermost of the layer's modules returns.
+    The decision is complete, and counted, when the outermost of the layer's modules returns. In the first eager forwards
+    of training and of evaluation it is compared with what the experts computed, which wins.
 
     Args:
         context: the switches and the boundary that all layers share.
         layer: the layer to read.
         statistics: what to add to.
         reader: the user's reader, if there is one.
+        shares_router: whether other layers have the same router, so that it is listened to inside the block only.
 
     Attributes:
         ran: whether a forward was seen.
@@ -46,13 +55,20 @@ class LayerHooks:
     """
 
     def __init__(
-        self, context: RoutingContext, layer: MoELayer, statistics: RoutingStatistics, reader: Reader | None
+        self,
+        context: RoutingContext,
+        layer: MoELayer,
+        statistics: RoutingStatistics,
+        reader: Reader | None,
+        *,
+        shares_router: bool = False,
     ) -> None:
         self.layer = layer
         self.part = part_of(layer)
         self.decision = Decision(layer)
         self.ran = self.has_read = self.failed = False
         self._context, self._statistics, self._reader = context, statistics, reader
+        self._shares_router = shares_router
         self._arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
         # What the experts are called with is the dispatch itself; zero-compute ones are known to the router alone.
         self._dispatch_from_experts = bool(self._arguments) and not layer.num_zero_experts
@@ -62,10 +78,14 @@ class LayerHooks:
         self._other_experts = [module for modules in called for module in modules[1:]]
         # Of the forwards in training (True) and evaluation (False), those that are read without watching.
         self._readable = {True, False} if self._arguments else set()
-        see = context.hook(self.part, self._see, off=self.switch_off)
-        self._counting, self._sampling = FunctionWatch(see, COUNTING), FunctionWatch(see, SAMPLING)
+        self._see = context.hook(self.part, self._see_call, off=self.switch_off)
+        self._counting, self._sampling = FunctionWatch(self._see, COUNTING), FunctionWatch(self._see, SAMPLING)
         self._watching: FunctionWatch | None = None
-        self._deferring = False
+        self._readings = {True: Reading(), False: Reading()}
+        self._to_prove = {True: NUM_PROVEN, False: NUM_PROVEN}
+        self._rows = ExpertRows(layer)
+        self._proof: ExitStack | None = None
+        self._deferring = self._aside = False
         self._depth = 0
         self._handles = ExitStack()
 
@@ -86,12 +106,35 @@ class LayerHooks:
         for module in outer:
             handles.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             handles.callback(module.register_forward_hook(leave, always_call=True).remove)
+        handles.callback(self._end_proof)
         self._hook_experts(self._hooked_experts)
+        if any(reading.from_experts for reading in self._readings.values()):
+            self._count_rows(handles)
 
     def _hook_experts(self, modules: list[nn.Module]) -> None:
         hook = self._context.hook(self.part, self._reach_experts, off=self.switch_off)
         for module in modules:
             self._handles.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+    def _count_rows(self, handles: ExitStack) -> None:
+        """Count the rows of each expert that is a module, until ``handles`` are closed."""
+        for number, module in enumerate(self._rows.modules):
+            arrive = self._context.hook(self.part, self._arrive, number, off=self.switch_off)
+            depart = self._context.hook(self.part, self._depart, number, off=self.switch_off)
+            handles.callback(module.register_forward_pre_hook(arrive, with_kwargs=True).remove)
+            handles.callback(module.register_forward_hook(depart).remove)
+
+    def _arrive(self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._depth > 0 and not self._context.paused:
+            self._aside = True  # what is computed here is no part of the layer
+            self._rows.arrive(number, args, kwargs)
+            self._aside = False
+
+    def _depart(self, number: int, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._depth > 0 and self._proof is not None and not self._context.paused:
+            self._aside = True
+            self._rows.depart(number, output)
+            self._aside = False
 
     def switch_off(self) -> None:
         """Remove the hooks for good, also in the middle of a forward."""
@@ -102,37 +145,56 @@ class LayerHooks:
             self._watching.__exit__(None, None, None)
             self._watching = None
         self._handles.close()
-        self.decision.clear()
+        self._clear()
 
     def abandon(self) -> None:
         """Stop looking in the middle of a forward that Ctrl-C broke off: torch calls no hook then."""
         self._depth = 0
         if self._watching is not None:
-            self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._watching.__exit__(None, None, None)
             self._watching = None
-        self.decision.clear()
+        self._end_proof()
+        self._clear()
 
-    def _see(self, handlers: tuple[Handler, ...], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note what one function of torch did while the layer runs."""
-        if not self.failed and not self._context.paused:
-            call = Call(output, args, kwargs)
+    def _clear(self) -> None:
+        self._aside = False
+        self.decision.clear()
+        self._rows.clear()
+
+    def _see_call(
+        self, handlers: tuple[Handler, ...], name: str, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Record what one function of torch did while the layer runs."""
+        if not self.failed and not self._context.paused and not self._aside:
+            call = Call(name, output, args, kwargs)
             for handler in handlers:
                 handler(self.decision, call)
+            if self._proof is not None and name in PRODUCTS:
+                self._rows.see_product(call)
 
-    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """One of the layer's modules begins; at the outermost, start to look."""
         context = self._context
         if self.failed or context.paused or (self._depth == 0 and not context.is_listening):
             return
+        if self._depth == 0 and self._shares_router and module is self.layer.router:
+            return
         self._depth += 1
         if self._depth > 1:
             return
-        self.decision.begin((*args, *kwargs.values()))
-        watched = context.sampling or self.layer.block.training not in self._readable
-        self._deferring = self._dispatch_from_experts and not watched
-        if watched:
-            self._watching = self._sampling if context.sampling else self._counting
-            self._watching.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
+        training = self.layer.block.training
+        self.decision.begin((*args, *kwargs.values()), self._readings[training])
+        if self._to_prove[training] > 0 and not torch.compiler.is_compiling() and self.decision.is_plain:
+            self._begin_proof()
+            watch: FunctionWatch | None = FunctionWatch(self._see, SAMPLING if context.sampling else COUNTING, (note,))
+        elif context.sampling:
+            watch = self._sampling
+        else:
+            watch = None if training in self._readable else self._counting
+        self._deferring = self._dispatch_from_experts and watch is None
+        if watch is not None:
+            self._watching = watch
+            watch.__enter__()  # type: ignore[no-untyped-call] # torch's modes are not annotated
 
     def _reach_experts(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See what the experts are called with; if all is decided, what they compute need not be watched."""
@@ -142,10 +204,10 @@ class LayerHooks:
             self.decision.take("experts", *self._arguments[id(module)].read(args, kwargs))
         elif self._watching is None:
             return
-        if self._watching is None or not self.decision.is_made or torch.compiler.is_compiling():
+        if self._watching is None or self._proof is not None or torch.compiler.is_compiling():
             return
         # Only the innermost mode can be left, and somebody else's may be inside ours.
-        if _get_current_function_mode() is self._watching:  # type: ignore[no-untyped-call]
+        if self.decision.is_made and _get_current_function_mode() is self._watching:  # type: ignore[no-untyped-call]
             self._watching.__exit__(None, None, None)
             self._watching = None
 
@@ -157,6 +219,8 @@ class LayerHooks:
             return
         if module is self.layer.router:
             (self.decision.read_later if self._deferring else self.decision.read_output)(output)
+            if self._proof is not None or ROUTER in self.decision.reading.names:
+                self.decision.note_returned(output)
         self._depth -= 1
         if self._depth > 0:
             return
@@ -165,21 +229,74 @@ class LayerHooks:
             self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._watching = None
         if output is not None:
+            if self._proof is not None:
+                self._prove(output)
             self._count()
             if not torch.compiler.is_compiling():
                 self._learn(hook_others=was_watched)
-        self.decision.clear()
+        self._clear()
+
+    def _begin_proof(self) -> None:
+        self._proof = ExitStack()
+        self._count_rows(self._proof)
+
+    def _end_proof(self) -> None:
+        if self._proof is not None:
+            self._proof.close()
+            self._proof = None
+
+    def _prove(self, output: Any) -> None:
+        """Compare the reading with what the experts computed, and keep the one that agrees."""
+        self._end_proof()
+        training = self.layer.block.training
+        self._to_prove[training] -= 1
+        if self._to_prove[training] == NUM_PROVEN - 1 or self.decision.reading == Reading():
+            call = self._context.boundary.call
+            proven = call(f"the proof of {self.part}", settle, self._rows, self.decision, output)
+            if proven is not None:
+                self._adopt(training, *proven)
+        self.decision.measure_k()
+
+    def _adopt(self, training: bool, reading: Reading, said: str | None) -> None:  # noqa: FBT001
+        """Read the coming forwards of a mode in this way."""
+        if said is not None:
+            self._context.warn_about_reading(self.layer.name, said, counted=bool(reading.from_experts))
+        self.decision.adopt(reading)
+        self._readings[training] = reading
+        if reading.from_experts:
+            self._count_rows(self._handles)
+        if reading.names:
+            more: dict[str, tuple[Handler, ...]] = dict.fromkeys(reading.names - {ROUTER}, (note,))
+            sampling = {name: (*SAMPLING.get(name, ()), *handlers) for name, handlers in more.items()}
+            counting = {name: (*COUNTING.get(name, ()), *handlers) for name, handlers in more.items()}
+            self._sampling = FunctionWatch(self._see, {**SAMPLING, **sampling})
+            self._counting = FunctionWatch(self._see, {**COUNTING, **counting} if reading.narrows else more)
 
     def _count(self) -> None:
         """Add the decision to the statistics."""
-        context = self._context
+        context, by_rows = self._context, self.decision.reading.from_experts
         self.ran = True
+        if by_rows:
+            self._count_at_experts(filled=by_rows == "filled rows")
+            return
         ids = None if context.sampling or context.on_sample is not None else self.decision.ids()
         if ids is not None:  # nearly every step of a training: as little as possible
             self.has_read = True
             self._statistics.count(ids, context.mask_for(self.layer.name, ids.shape[0]))
         elif (sample := self.decision.sample()) is not None:
             self._observe(sample)
+
+    def _count_at_experts(self, *, filled: bool) -> None:
+        """Count the rows that the experts received; what of the selections did not arrive was dropped."""
+        self.has_read = True
+        load = self._rows.load(self._statistics.device, filled=filled)
+        selected = self.decision.usual()
+        sample = self.decision.sample()
+        num_selected = None if selected is None or selected.dtype == torch.bool else selected.numel()
+        self._statistics.count_rows(load, num_selected, self.decision.num_tokens)
+        if sample is not None and self._context.sampling:
+            sample.mask_padding(self._context.mask_for(self.layer.name, sample.num_tokens))
+            self._statistics.observe_scores(sample)
 
     def _observe(self, sample: RouterSample) -> None:
         self.has_read = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ class RouterObserver:
         self.layers = select_layers(model, found, routers)
         self.statistics = {layer.name: RoutingStatistics(layer.num_classes) for layer in self.layers}
         readers = routers if isinstance(routers, dict) else {}
+        self._num_uses = Counter(id(layer.router) for layer in self.layers if layer.router is not None)
         hooks = ((layer.name, call(part_of(layer), self._build, layer, readers)) for layer in self.layers)
         self._hooks = {name: built for name, built in hooks if built is not None}
         self.handles = ExitStack()
@@ -106,7 +108,8 @@ class RouterObserver:
     def _build(self, layer: MoELayer, readers: Mapping[str, Reader]) -> LayerHooks:
         reader = next((read for pattern, read in readers.items() if fnmatchcase(layer.name, pattern)), None)
         reader = reader or registered_reader(layer.router or layer.block) or registered_reader(layer.block)
-        return LayerHooks(self._context, layer, self.statistics[layer.name], reader)
+        shares = self._num_uses[id(layer.router)] > 1
+        return LayerHooks(self._context, layer, self.statistics[layer.name], reader, shares_router=shares)
 
     @property
     def attached(self) -> bool:

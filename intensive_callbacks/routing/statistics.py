@@ -123,10 +123,24 @@ class RoutingStatistics:
                 self._count_dispatch(sample.dispatch, sample.mask)
             self._add_tokens("num_tokens", sample.num_tokens, sample.mask)
         if sampling:
-            with torch.no_grad():
-                selected = None if sample.expert_ids is None else self._valid(sample.expert_ids)
-                self._sample_weights(sample, selected)
-                self._sample_probabilities(sample)
+            self.observe_scores(sample)
+
+    def observe_scores(self, sample: RouterSample) -> None:
+        """Add the sums that need weights or probabilities alone."""
+        with torch.no_grad():
+            selected = None if sample.expert_ids is None else self._valid(sample.expert_ids)
+            self._sample_weights(sample, selected)
+            self._sample_probabilities(sample)
+
+    def count_rows(self, load: Tensor, num_selected: int | None, num_tokens: int) -> None:
+        """Add the rows per expert, ``[E]``, that the experts received in one forward, padding included.
+
+        Of ``num_selected`` selections, if they are known, those that did not arrive were dropped.
+        """
+        num_dropped = 0 if num_selected is None else (num_selected - load.sum()).clamp(min=0)
+        self._counts[: len(load)].add_(load)
+        self._counts[-1].add_(num_dropped)
+        self._add_tokens("num_tokens", num_tokens, None)
 
     def count(self, ids: Tensor, mask: Tensor | None) -> None:
         """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""

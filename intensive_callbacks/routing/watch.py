@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Call:
     """One call of a function of torch."""
 
+    name: str
     output: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -101,24 +102,35 @@ def _see_rewriting(decision: Decision, call: Call) -> None:
 
 
 def _see_capacity(decision: Decision, call: Call) -> None:
-    """A mask ``[T, E, C]`` that gathers the experts' inputs says which selections they received."""
+    """A mask over tokens, experts and places that gathers the experts' inputs: it has which selections are kept."""
     operands = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
-    for operand in operands:
-        gathers = operand.dim() == 3 and operand.shape[1] == decision.num_classes == call.output.shape[0]
-        if gathers and (decision.is_made or not operand.is_floating_point()):
-            decision.narrow((operand.detach() != 0).any(-1))
+    if not isinstance(call.args[0], str) or len(operands) != 2:
+        return
+    terms, _, result = call.args[0].replace(" ", "").partition("->")
+    letters = dict(zip(terms.split(","), operands, strict=True)) if len(set(terms.split(","))) == 2 else {}
+    for term, mask in letters.items():
+        other = next(each for each in letters if each != term)
+        places = [letter for letter in term if letter not in other and letter in result]
+        tokens = [letter for letter in other if letter in term]  # the order of the tokens is that of the other
+        summed = any(letter not in result for letter in tokens)
+        experts = [letter for letter in places if mask.shape[term.index(letter)] == decision.num_classes][:1]
+        if not (experts and len(places) == 2 and summed and len(tokens) + 2 == len(term)):
+            continue
+        order = [term.index(letter) for letter in (*tokens, *experts, *(each for each in places if each != experts[0]))]
+        if decision.is_selected or not mask.is_floating_point():
+            decision.narrow((mask.detach() != 0).permute(order).any(-1).reshape(-1, decision.num_classes))
 
 
 def _see_scores(decision: Decision, call: Call) -> None:
     """A product with a last dimension of E, before the selection: logits."""
-    if not decision.is_made and call.output.is_floating_point() and call.output.shape[-1:] == (decision.num_classes,):
+    if not decision.is_selected and call.output.is_floating_point() and call.output.shape[-1:] == (decision.num_classes,):
         decision.score(logits=call.output)
 
 
 def _see_positive(decision: Decision, call: Call) -> None:
     """Scores made positive, before the selection: probabilities, once they are normalized."""
     output = call.output
-    if decision.is_made or output.dim() < 2:
+    if decision.is_selected or output.dim() < 2:
         return
     width, num_classes = output.shape[-1], decision.num_classes
     if width == num_classes:
@@ -130,7 +142,7 @@ def _see_positive(decision: Decision, call: Call) -> None:
 def _see_squashed(decision: Decision, call: Call) -> None:
     """What is squashed are the logits, scaled as they may have been since they were formed."""
     source = call.argument(0, "input")
-    if not decision.is_made and source.shape[-1:] == (decision.num_classes,):
+    if not decision.is_selected and source.shape[-1:] == (decision.num_classes,):
         decision.score(logits=source)
     _see_positive(decision, call)
 
@@ -157,6 +169,11 @@ SCORES = {
     "sqrt": _see_positive,
     "softmax": _see_softmax,
 }
+
+
+def note(decision: Decision, call: Call) -> None:
+    """Keep what may be the decision."""
+    decision.note(call.name, call.output)
 
 
 # What is watched where ids alone are counted, and where probabilities are sampled, too.

@@ -84,6 +84,7 @@ class LayerHooks:
         self._readings = {True: Reading(), False: Reading()}
         self._to_prove = {True: NUM_PROVEN, False: NUM_PROVEN}
         self._rows = ExpertRows(layer)
+        self._counts_rows = False
         self._proof: ExitStack | None = None
         self._deferring = self._aside = False
         self._depth = 0
@@ -106,17 +107,16 @@ class LayerHooks:
         for module in outer:
             handles.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             handles.callback(module.register_forward_hook(leave, always_call=True).remove)
-        handles.callback(self._end_proof)
         self._hook_experts(self._hooked_experts)
-        if any(reading.from_experts for reading in self._readings.values()):
-            self._count_rows(handles)
+        if self._counts_rows:
+            self._hook_rows(handles)
 
     def _hook_experts(self, modules: list[nn.Module]) -> None:
         hook = self._context.hook(self.part, self._reach_experts, off=self.switch_off)
         for module in modules:
             self._handles.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
-    def _count_rows(self, handles: ExitStack) -> None:
+    def _hook_rows(self, handles: ExitStack) -> None:
         """Count the rows of each expert that is a module, until ``handles`` are closed."""
         for number, module in enumerate(self._rows.modules):
             arrive = self._context.hook(self.part, self._arrive, number, off=self.switch_off)
@@ -238,7 +238,10 @@ class LayerHooks:
 
     def _begin_proof(self) -> None:
         self._proof = ExitStack()
-        self._count_rows(self._proof)
+        self._handles.callback(self._proof.close)
+        self._rows.begin()
+        if not self._counts_rows:
+            self._hook_rows(self._proof)
 
     def _end_proof(self) -> None:
         if self._proof is not None:
@@ -250,21 +253,22 @@ class LayerHooks:
         self._end_proof()
         training = self.layer.block.training
         self._to_prove[training] -= 1
-        if self._to_prove[training] == NUM_PROVEN - 1 or self.decision.reading == Reading():
-            call = self._context.boundary.call
-            proven = call(f"the proof of {self.part}", settle, self._rows, self.decision, output)
-            if proven is not None:
-                self._adopt(training, *proven)
-        self.decision.measure_k()
-
-    def _adopt(self, training: bool, reading: Reading, said: str | None) -> None:  # noqa: FBT001
-        """Read the coming forwards of a mode in this way."""
+        call = self._context.boundary.call
+        reading, said = call(f"the proof of {self.part}", settle, self._rows, self.decision, output) or (Reading(), None)
         if said is not None:
             self._context.warn_about_reading(self.layer.name, said, counted=bool(reading.from_experts))
+        if reading != Reading():
+            self._adopt(training, reading)
+        self.decision.measure_k()
+
+    def _adopt(self, training: bool, reading: Reading) -> None:  # noqa: FBT001
+        """Read this forward of a mode, and those to come, in another way than usual."""
         self.decision.adopt(reading)
         self._readings[training] = reading
-        if reading.from_experts:
-            self._count_rows(self._handles)
+        self._to_prove[training] = 0
+        if reading.from_experts and not self._counts_rows:
+            self._counts_rows = True
+            self._hook_rows(self._handles)
         if reading.names:
             more: dict[str, tuple[Handler, ...]] = dict.fromkeys(reading.names - {ROUTER}, (note,))
             sampling = {name: (*SAMPLING.get(name, ()), *handlers) for name, handlers in more.items()}

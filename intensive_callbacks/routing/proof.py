@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from intensive_callbacks.routing.reading import ROUTER, Reading, dispatch_of, load_of, union
 
@@ -46,8 +47,13 @@ class ExpertRows:
     def __init__(self, layer: MoELayer) -> None:
         self.num_experts = layer.num_experts
         self.modules = expert_modules(layer)
-        self._weights = {_storage(p) for p in layer.expert_parameters() if p.dim() > 2}
+        self._layer = layer
+        self._weights: set[int] = set()
         self.clear()
+
+    def begin(self) -> None:
+        """Look for products with the experts' weights, wherever these are now."""
+        self._weights = {_storage(p) for p in self._layer.expert_parameters() if not is_lazy(p) and p.dim() > 2}
 
     def clear(self) -> None:
         """Begin a forward."""

@@ -176,4 +176,17 @@ CARDS = (
         metric="routing_selections.DropRate",
         fed_by="routing",
     ),
+    Card(
+        key="routing/coverage",
+        symbol="coverage",
+        meaning="selections counted, received and dropped, over experts per token times the tokens that entered; 1 if "
+        "every selection was counted once",
+        unit="1",
+        better="neither",
+        size="intensive",
+        source="counted over expected",
+        section="Coupling and routing",
+        metric="routing_coverage.RoutingCoverage",
+        fed_by="routing",
+    ),
 )

@@ -16,6 +16,7 @@ from intensive_callbacks.functional.neighbors import *
 from intensive_callbacks.functional.predictions import *
 from intensive_callbacks.functional.representation import *
 from intensive_callbacks.functional.routing import *
+from intensive_callbacks.functional.routing_coverage import *
 from intensive_callbacks.functional.routing_selections import *
 from intensive_callbacks.functional.scaling import *
 from intensive_callbacks.functional.sparsity import *

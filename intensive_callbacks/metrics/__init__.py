@@ -10,6 +10,7 @@ from intensive_callbacks.metrics.information_bottleneck import *
 from intensive_callbacks.metrics.integrated_information import *
 from intensive_callbacks.metrics.representation import *
 from intensive_callbacks.metrics.routing import *
+from intensive_callbacks.metrics.routing_coverage import *
 from intensive_callbacks.metrics.routing_selections import *
 from intensive_callbacks.metrics.scaling import *
 from intensive_callbacks.metrics.sparsity import *

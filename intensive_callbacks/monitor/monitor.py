@@ -26,6 +26,7 @@ from intensive_callbacks.monitor.history import History, Series
 from intensive_callbacks.monitor.reports import Reports
 from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.monitor.window import Quality, Window
+from intensive_callbacks.routing.coverage import describe_coverage
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
 
@@ -386,6 +387,8 @@ class Monitor:
         if self.observer:
             self.observer.warn_about_unobserved_layers()
         self._last_routing = routing
+        if said := describe_coverage(routing):
+            self.boundary.warn("routing/coverage", said, UserWarning)
         loads = {
             layer: load
             for group in routing.groups

@@ -85,6 +85,8 @@ class LayerHooks:
         self._to_prove = {True: NUM_PROVEN, False: NUM_PROVEN}
         self._rows = ExpertRows(layer)
         self._counts_rows = False
+        # How many rows the router makes of a token that enters; 0 where that is no whole number.
+        self._rows_per_token: int | None = None
         self._proof: ExitStack | None = None
         self._deferring = self._aside = False
         self._depth = 0
@@ -287,8 +289,25 @@ class LayerHooks:
         if ids is not None:  # nearly every step of a training: as little as possible
             self.has_read = True
             self._statistics.count(ids, context.mask_for(self.layer.name, ids.shape[0]))
+            self._expect(*ids.shape)
         elif (sample := self.decision.sample()) is not None:
             self._observe(sample)
+            self._expect(sample.num_tokens, None if sample.expert_ids is None else sample.expert_ids.shape[1])
+        else:
+            self._expect(0, None)
+
+    def _expect(self, num_rows: int, width: int | None) -> None:
+        """Add the selections that were to be made by the tokens that entered, however many were read."""
+        decision, context = self.decision, self._context
+        num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
+        if not num_selections or (torch.compiler.is_compiling() and context.is_outside):
+            return
+        entered = decision.num_tokens or num_rows
+        if self._rows_per_token is None and num_rows:
+            times, rest = divmod(num_rows, entered)
+            self._rows_per_token = times if rest == 0 else 0
+        rows = entered * self._rows_per_token if self._rows_per_token else num_rows or entered
+        self._statistics.expect(num_selections, rows, context.mask_for(self.layer.name, rows))
 
     def _count_at_experts(self, *, filled: bool) -> None:
         """Count the rows that the experts received; what of the selections did not arrive was dropped."""
@@ -298,6 +317,8 @@ class LayerHooks:
         sample = self.decision.sample()
         num_selected = None if selected is None or selected.dtype == torch.bool else selected.numel()
         self._statistics.count_rows(load, num_selected, self.decision.num_tokens)
+        width = None if selected is None or selected.dtype == torch.bool else selected.shape[1]
+        self._expect(self.decision.num_tokens, width)
         if sample is not None and self._context.sampling:
             sample.mask_padding(self._context.mask_for(self.layer.name, sample.num_tokens))
             self._statistics.observe_scores(sample)
@@ -316,7 +337,11 @@ class LayerHooks:
         self.ran = True
         with nullcontext() if torch.compiler.is_compiling() else undisturbed():
             fields = self._reader((*args, *kwargs.values()), output)
-        self._observe(RouterSample(layer=self.layer.name, num_experts=self.decision.num_classes, **fields))
+        sample = RouterSample(layer=self.layer.name, num_experts=self.decision.num_classes, **fields)
+        self._observe(sample)
+        width = self.decision.top_k if sample.expert_ids is None else sample.expert_ids.shape[1]
+        if width:
+            self._statistics.expect(width, sample.num_tokens, sample.mask)
 
     def _learn(self, *, hook_others: bool) -> None:
         """Remember how the decision was seen, so that later forwards are watched no longer than they must be."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.sample import RouterSample
 
 # The order of the sums in one row: first what is counted in integers, then what is summed in floating point.
-COUNTS = ("load", "num_invalid", "num_dropped", "num_tokens", "num_probabilities", "num_selected", "num_logits")
+COUNTS = (
+    *("load", "num_invalid", "num_dropped", "num_tokens", "num_expected"),
+    *("num_probabilities", "num_selected", "num_logits"),
+)
 REALS = ("importance", "probability", "entropy", "margin", "confidence", "log_partition", "z")
 PER_EXPERT = ("load", "importance", "probability")
 
@@ -35,6 +38,7 @@ class RoutingStatistics:
     ``num_invalid``       []   ids outside [-1, E) (int64), which are no expert's: of every observed forward
     ``num_dropped``       []   selections that no expert received (int64), of every observed forward
     ``num_tokens``        []   tokens (int64), of every observed forward
+    ``num_expected``      []   selections that its tokens were to make, k each (int64), of every observed forward
     ``importance``        [E]  sum of the weights of the selections; this and all below only while sampling
     ``probability``       [E]  sum of the router's probabilities p_t
     ``entropy``           []   sum of H(p_t), in nats
@@ -100,7 +104,7 @@ class RoutingStatistics:
         return [self._sums[name] for name in REALS]
 
     def waiting(self) -> list[int]:
-        """What is still to be added to ``num_tokens``, ``num_probabilities``, ``num_selected`` and ``num_logits``."""
+        """What is still to be added to the sums from ``num_tokens`` to ``num_logits``."""
         return [self._waiting.get(name, 0) for name in COUNTS[3:]]
 
     def forget_waiting(self) -> None:
@@ -113,6 +117,13 @@ class RoutingStatistics:
         with torch.inference_mode(mode=False):
             self._sums = {name: state.to(device) for name, state in self._sums.items()}
             self._counts, self._one = self._counts.to(device), self._one.to(device)
+
+    def expect(self, num_selections: int, num_tokens: int, mask: Tensor | None) -> None:
+        """Add the selections that the tokens which entered the layer were to make; ``mask`` leaves out padding."""
+        if mask is None:
+            self._add_tokens("num_expected", num_selections * num_tokens, None)
+        else:
+            self._sums["num_expected"].add_(mask.sum(), alpha=num_selections)
 
     def observe(self, sample: RouterSample, *, sampling: bool = True) -> None:
         """Add one forward pass of the router; ``sampling`` also adds the sums that need weights or probabilities."""

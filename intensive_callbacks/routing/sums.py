@@ -111,6 +111,19 @@ class RoutingSums:
                 rows[number, invalid] = 1
         return self._with(values)
 
+    def expecting(self, layers: Collection[str]) -> RoutingSums:
+        """These sums with layers that never ran expecting as many selections as the others do on average."""
+        numbers = torch.cat([group.states()["num_expected"] for group in self.groups])
+        others = numbers[numbers > 0]
+        if not len(others):
+            return self
+        values = [group.values.clone() for group in self.groups]
+        for group, rows in zip(self.groups, values, strict=True):
+            expected = row_columns(group.num_experts)["num_expected"]
+            for number in [i for i, name in enumerate(group.layers) if name in layers]:
+                rows[number, expected] = others.mean().round()
+        return self._with(values)
+
     def by_layer(self) -> dict[str, dict[str, Tensor]]:
         """The sums by layer, in order of depth, and by name."""
         rows: dict[str, dict[str, Tensor]] = {}

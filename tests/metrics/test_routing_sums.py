@@ -21,6 +21,7 @@ COUNTING = [
     "LoadEntropy",
     "LoadVariation",
     "MaxViolation",
+    "RoutingCoverage",
 ]
 SCORING = ["ConditionalRoutingEntropy", "ExpertSpecialization", "RouterMargin"]
 BOTH = ["RoutingConfidence", "SwitchBalance"]

@@ -83,6 +83,14 @@ CASES = [
         bounds=(0, 1),
         **COUNTS,
     ),
+    # every token that entered has its selections
+    Case(
+        build=lambda: metrics.RoutingCoverage(num_experts=4),
+        function=partial(functional.routing_coverage, num_experts=4),
+        expected=1.0,
+        bounds=(0, math.inf),
+        **COUNTS,
+    ),
     # entropies over ln 4: (0 + 1/2 + 1 + 1) / 4
     Case(
         build=lambda: metrics.ConditionalRoutingEntropy(num_experts=4),

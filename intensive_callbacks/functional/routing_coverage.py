@@ -1,0 +1,67 @@
+"""Whether everything that the routers of a model decided was counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.routing_selections import selection_counts
+from intensive_callbacks.functional.sums import num_tokens, unless_invalid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["routing_coverage", "routing_coverage_compute", "routing_coverage_update"]
+
+
+def routing_coverage(
+    expert_ids: Tensor, num_experts: int, mask: Tensor | None = None, num_entered: int | None = None
+) -> Tensor:
+    """Coverage: the selections that were counted, received and dropped, over those that were to be made.
+
+    Args:
+        expert_ids: the selected experts, integers in [-1, E), ``[T, k]``; -1 is a dropped selection.
+        num_experts: E.
+        mask: ``[T]`` booleans, false where a token is padding.
+        num_entered: how many tokens entered the layer; by default those of ``expert_ids`` that are no padding.
+
+    Returns:
+        1 where every token that entered has its k selections; below 1 where some were not seen, above 1 where some
+        were counted twice. NaN if no token entered or with an id outside [-1, E).
+
+    Raises:
+        ValueError: as :func:`expert_load`.
+
+    Example:
+        >>> routing_coverage(torch.tensor([[0, 1], [1, -1]]), num_experts=4, num_entered=4)
+        tensor(0.5000, dtype=torch.float64)
+    """
+    load, num_dropped, num_expected, num_invalid = routing_coverage_update(expert_ids, num_experts, mask, num_entered)
+    return unless_invalid(routing_coverage_compute(load, num_dropped, num_expected), num_invalid)
+
+
+def routing_coverage_update(
+    expert_ids: Tensor, num_experts: int, mask: Tensor | None = None, num_entered: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The load ``[E]``, the dropped, the expected and the invalid selections of one batch.
+
+    Example:
+        >>> routing_coverage_update(torch.tensor([[0, 1], [1, -1]]), num_experts=2)
+        (tensor([1, 2]), tensor(1), tensor(4), tensor(0))
+    """
+    counts = selection_counts(expert_ids, num_experts, mask)
+    rows = expert_ids.reshape(-1, expert_ids.shape[-1])
+    entered = num_tokens(rows[:, 0], mask) if num_entered is None else counts.new_tensor(num_entered)
+    return counts[1:-1], counts[0], entered * rows.shape[1], counts[-1]
+
+
+def routing_coverage_compute(load: Tensor, num_dropped: Tensor, num_expected: Tensor) -> Tensor:
+    """Coverage of loads ``[..., E]``, dropped and expected selections ``[...]``; see :func:`routing_coverage`.
+
+    Example:
+        >>> routing_coverage_compute(torch.tensor([3, 4]), torch.tensor(1), torch.tensor(8))
+        tensor(1., dtype=torch.float64)
+    """
+    expected = as_float64(num_expected)
+    counted = (load.sum(-1) + num_dropped).to(expected)
+    return counted / expected.masked_fill(expected == 0, float("nan"))

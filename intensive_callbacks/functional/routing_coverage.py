@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from intensive_callbacks.functional.checks import as_float64
 from intensive_callbacks.functional.routing_selections import selection_counts
-from intensive_callbacks.functional.sums import num_tokens, unless_invalid
+from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +50,10 @@ def routing_coverage_update(
         (tensor([1, 2]), tensor(1), tensor(4), tensor(0))
     """
     counts = selection_counts(expert_ids, num_experts, mask)
-    rows = expert_ids.reshape(-1, expert_ids.shape[-1])
-    entered = num_tokens(rows[:, 0], mask) if num_entered is None else counts.new_tensor(num_entered)
-    return counts[1:-1], counts[0], entered * rows.shape[1], counts[-1]
+    if expert_ids.dim() == 0:
+        raise ValueError("expert_ids must be [T, k], got a number")
+    num_expected = counts.sum() if num_entered is None else counts.new_tensor(num_entered * expert_ids.shape[-1])
+    return counts[1:-1], counts[0], num_expected, counts[-1]
 
 
 def routing_coverage_compute(load: Tensor, num_dropped: Tensor, num_expected: Tensor) -> Tensor:

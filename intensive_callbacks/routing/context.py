@@ -41,8 +41,6 @@ class RoutingContext:
         self.in_backward = False
         self.mask: Tensor | None = None
         self._input_masks: Mapping[str, Tensor | None] = {}
-        self._num_running = 0
-        self._has_run = False
 
     def switch(self, **switches: Any) -> None:
         """Set attributes by name."""
@@ -59,20 +57,6 @@ class RoutingContext:
             return False
         # Recomputation of a checkpointed forward: right in every mode of eager checkpointing, where grad mode is not.
         return torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1  # noqa: SLF001
-
-    @property
-    def is_outside(self) -> bool:
-        """Whether no forward of the model runs, though forwards of the model do: backward repeats a part of one."""
-        return self._has_run and self._num_running == 0
-
-    def enter_model(self, *_: Any) -> None:
-        """The model, or the child of it that is called, begins."""
-        self._num_running += 1
-        self._has_run = True
-
-    def leave_model(self, *_: Any) -> None:
-        """It returned or raised."""
-        self._num_running = max(self._num_running - 1, 0)
 
     def begin_forward(self, masks: Mapping[str, Tensor | None]) -> None:
         """Keep the real tokens by each mask, ``[B, S]`` booleans, that the model is called with."""

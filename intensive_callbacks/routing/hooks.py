@@ -300,10 +300,10 @@ class LayerHooks:
         """Add the selections that were to be made by the tokens that entered, however many were read."""
         decision, context = self.decision, self._context
         num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
-        if not num_selections or (torch.compiler.is_compiling() and context.is_outside):
+        if not num_selections:
             return
         entered = decision.num_tokens or num_rows
-        if self._rows_per_token is None and num_rows:
+        if self._rows_per_token is None and num_rows and not torch.compiler.is_compiling():
             times, rest = divmod(num_rows, entered)
             self._rows_per_token = times if rest == 0 else 0
         rows = entered * self._rows_per_token if self._rows_per_token else num_rows or entered

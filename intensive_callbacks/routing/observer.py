@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -166,7 +165,6 @@ class RouterObserver:
             if hooks is not None and not hooks.failed:
                 self._attach(part_of(layer), self._attach_layer, hooks, off=hooks.switch_off)
         if self.layers:
-            self._attach("the forwards of the model", self._attach_model)
             self._attach(MASK_PART, self._attach_masks)
             self.handles.enter_context(_side_effects_in_compiled_checkpoints())
         self._context.switch(attached=True)
@@ -182,18 +180,6 @@ class RouterObserver:
     def _attach_layer(self, hooks: LayerHooks, handles: ExitStack) -> None:
         self.statistics[hooks.layer.name].to(_device(hooks.layer))
         hooks.attach(handles)
-
-    def _attach_model(self, handles: ExitStack) -> None:
-        """Tell the context when the model runs: a LightningModule may not be called itself, but its children are."""
-        blocks = {id(layer.block) for layer in self.layers}
-        outer = [self.model, *(m for m in self.model.children() if any(id(each) in blocks for each in m.modules()))]
-        for module in (each for each in outer if id(each) not in blocks):
-            for register, told in (
-                (module.register_forward_pre_hook, self._context.enter_model),
-                (partial(module.register_forward_hook, always_call=True), self._context.leave_model),
-            ):
-                hook = self._context.hook("the forwards of the model", told, off=handles.close)
-                handles.callback(register(hook).remove)
 
     def _attach_masks(self, handles: ExitStack) -> None:
         for module in modules_accepting_a_mask(self.model):

@@ -203,8 +203,8 @@ class Decision:
         ids = self.ids()
         if ids is not None:
             return ids, None
-        if self.reading.places and not self.reading.narrows:
-            return None, self._proven()
+        if self.reading.places and not self.reading.narrows and (proven := self._proven()) is not None:
+            return None, proven
         if self.reading.is_dense:
             shape = (self.num_tokens, self.num_classes)
             return None, torch.ones(shape, dtype=torch.bool, device=self._device)

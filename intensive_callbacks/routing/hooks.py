@@ -188,7 +188,9 @@ class LayerHooks:
         self.decision.begin((*args, *kwargs.values()), self._readings[training])
         if self._to_prove[training] > 0 and not torch.compiler.is_compiling() and self.decision.is_plain:
             self._begin_proof()
-            watch: FunctionWatch | None = FunctionWatch(self._see, SAMPLING if context.sampling else COUNTING, (note,))
+            table = SAMPLING if context.sampling else COUNTING
+            noting = {name: (*handlers, note) for name, handlers in table.items()}
+            watch: FunctionWatch | None = FunctionWatch(self._see, noting, others=(note,))
         elif context.sampling:
             watch = self._sampling
         else:

@@ -42,6 +42,8 @@ class ExpertRows:
         rows: how many rows each was called with.
         filled: how many of them are not zero, as capacity buffers have them.
         outputs: what each returned for the first tokens.
+        stacked: the rows of experts in one tensor, if a product with them was seen.
+        are_masked: whether all experts are called with all rows, some of them set to zero.
     """
 
     def __init__(self, layer: MoELayer) -> None:
@@ -61,6 +63,7 @@ class ExpertRows:
         self.filled: list[list[Tensor]] = [[] for _ in range(self.num_experts)]
         self.outputs: dict[int, Tensor] = {}
         self.stacked: Tensor | None = None
+        self.are_masked = False
 
     def arrive(self, expert: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """An expert is called."""
@@ -93,8 +96,11 @@ class ExpertRows:
     def computed(self) -> list[Tensor]:
         """The rows per expert, ``[E]``: as called, and those that are not zero; nothing where none were seen."""
         if any(self.rows):
-            filled = [int(torch.stack(numbers).sum()) if numbers else 0 for numbers in self.filled]
-            return [torch.tensor(self.rows), torch.tensor(filled)]
+            rows = torch.tensor(self.rows)
+            filled = torch.tensor([int(torch.stack(numbers).sum()) if numbers else 0 for numbers in self.filled])
+            # All experts are called with all rows, which are set to zero where they do not count.
+            self.are_masked = bool((rows == rows[0]).all()) and not bool((filled == filled[0]).all())
+            return [filled] if self.are_masked else [rows, filled]
         return [] if self.stacked is None else [self.stacked.cpu()]
 
     def load(self, device: torch.device, *, filled: bool) -> Tensor:
@@ -139,7 +145,7 @@ def settle(rows: ExpertRows, decision: Decision, output: Any) -> tuple[Reading, 
     if usual_load is not None and not rows.modules:
         return Reading(), _both(usual_load, truths[0])
     drops = usual_load is not None and bool((truths[-1] <= usual_load).all())
-    by_filled = drops and not bool((truths[0] <= usual_load).all())
+    by_filled = rows.are_masked or (drops and not bool((truths[0] <= usual_load).all()))
     said = None if drops or usual_load is None else _both(usual_load, truths[0])
     return Reading(from_experts="filled rows" if by_filled else "rows"), said
 

@@ -166,9 +166,7 @@ class RoutingStatistics:
         self._add_tokens("num_tokens", ids.shape[0], mask)
 
     def _count_dispatch(self, dispatch: Tensor, mask: Tensor | None) -> None:
-        missed = ~dispatch.any(-1, keepdim=True)
-        slots = torch.cat([dispatch, torch.zeros_like(missed), missed], dim=-1)
-        self._counts.add_((slots if mask is None else slots & mask[:, None]).sum(0))
+        self._counts[:-2].add_((dispatch if mask is None else dispatch & mask[:, None]).sum(0))
 
     def _add_tokens(self, name: str, number: int, mask: Tensor | None) -> None:
         if mask is not None:

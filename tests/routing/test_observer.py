@@ -488,7 +488,7 @@ def test_memory_is_constant_over_10_000_steps(design):
                 bytes_at[step] = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
     assert logged == [50 * 10 * K] * 200
-    assert tensors_at[10_000] == tensors_at[1_000]
+    assert tensors_at[10_000] <= tensors_at[1_000]
     # The interpreter's free lists fill up for a while; the smallest object kept at each step would be 500 kB.
     assert bytes_at[10_000] - bytes_at[1_000] < 100_000
 

@@ -61,6 +61,8 @@ class IntensiveMetricsCallback(Callback):
             validation set; ``None`` leaves out what needs it.
         num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
             any.
+        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
+            the model is called with and the batch has.
         routers: which routers are observed: ``"auto"``, a pattern, ``{pattern: reader}`` or ``None``.
         taps: :class:`Tap` and :class:`RouterTap` objects: which signal inside the model feeds which metric.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -91,6 +93,7 @@ class IntensiveMetricsCallback(Callback):
         every_n_steps: int = 50,
         random_baseline: float | str | None = None,
         num_tokens: Callable[[Any], int] | None = None,
+        mask: Callable[[Any], torch.Tensor | None] | None = None,
         routers: Any = "auto",
         taps: Sequence[Tap | RouterTap] = (),
         metrics: str | Iterable[str | Metric] = "default",
@@ -113,6 +116,7 @@ class IntensiveMetricsCallback(Callback):
             "every_n_steps": every_n_steps,
             "random_baseline": None if self.measures_baseline else random_baseline,
             "num_tokens": num_tokens,
+            "mask": mask,
             "routers": routers,
             "taps": taps,
             "metrics": metrics,

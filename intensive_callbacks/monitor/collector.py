@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ class Collector:
         model: the model that trains.
         observer: what observes its routers, if anything does.
         feeds: the metrics that are fed as the model runs.
-        num_tokens: tokens of a batch, ``None`` where it has none.
+        num_tokens: the user's number of tokens of a batch; ``None`` to count them.
+        mask: the user's mask of a batch's real tokens; ``None`` to read it from the batch and the model's inputs.
         boundary: what exceptions are reported to.
     """
 
@@ -47,13 +49,14 @@ class Collector:
         model: nn.Module,
         observer: RouterObserver | None,
         feeds: Feeds,
-        num_tokens: Callable[[Any], int | Tensor | None],
+        num_tokens: Callable[[Any], int | Tensor | None] | None,
+        mask: Callable[[Any], Tensor | None] | None,
         boundary: Boundary,
     ) -> None:
         self.model, self.observer, self.feeds, self.boundary = model, observer, feeds, boundary
         self.phase = Phase.FORWARD
         self.validates = False  # whether this training has validations
-        self._num_tokens = num_tokens
+        self._num_tokens, self._mask = num_tokens, mask
         self._counts_tokens = True
         self._open = _OpenCounts()
         self._training: RoutingSums | None = None  # set aside while a validation runs
@@ -108,21 +111,35 @@ class Collector:
     def begin_batch(self, batch: Any, *, sampling: bool) -> None:
         """Record a batch before its forward pass; if ``sampling``, also collect the expensive statistics."""
         self.feeds.see(batch)
+        mask = self._mask_of(batch)
         if self.phase is Phase.VALIDATION:
             return
         self.phase = Phase.FORWARD
         self._sample(sampling, feeds=sampling and not self.validates)
-        num_examples, num_tokens = batches.num_examples(batch), self._tokens_of(batch)
+        num_examples, num_tokens = batches.num_examples(batch), self._tokens_of(batch, mask)
         self._open.add(num_examples, num_tokens)
         if self._cost is not None:
             # What a user counts as tokens is what FLOPs are then counted for; a tensor is not waited for.
             positions = batches.num_positions(batch) or (num_tokens if isinstance(num_tokens, int) else 0)
             self._cost.begin(batches.shapes(batch), positions or num_examples)
 
-    def _tokens_of(self, batch: Any) -> int | Tensor | None:
+    def _mask_of(self, batch: Any) -> Tensor | None:
+        """The user's mask of the real tokens, which the routers of the coming forward are to leave out, too."""
+        if self._mask is None:
+            return None
+        mask = self.boundary.call("mask", self._mask, batch, off=self._give_up_on_masks)
+        if self.observer:
+            self.observer.switch(mask=mask)
+        return mask
+
+    def _give_up_on_masks(self) -> None:
+        self._mask = None
+
+    def _tokens_of(self, batch: Any, mask: Tensor | None) -> int | Tensor | None:
         if not self._counts_tokens:
             return None
-        return self.boundary.call("num_tokens", _number, self._num_tokens, batch, off=self._give_up_on_tokens)
+        count = self._num_tokens or partial(batches.num_tokens, mask=mask)
+        return self.boundary.call("num_tokens", _number, count, batch, off=self._give_up_on_tokens)
 
     def _give_up_on_tokens(self) -> None:
         self._counts_tokens = False

@@ -54,6 +54,8 @@ class Monitor:
         random_baseline: the accuracy of chance; what needs it is absent without it.
         num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
             any.
+        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
+            the model is called with and the batch has.
         routers: which routers are observed, as :class:`RouterObserver` takes it; ``None`` for none.
         taps: :class:`Tap` and :class:`RouterTap` objects.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -92,6 +94,7 @@ class Monitor:
         every_n_steps: int = 50,
         random_baseline: float | None = None,
         num_tokens: Callable[[Any], int] | None = None,
+        mask: Callable[[Any], Tensor | None] | None = None,
         routers: Any = "auto",
         taps: Sequence[Tap | RouterTap] = (),
         metrics: str | Iterable[str | Metric] = "default",
@@ -133,7 +136,7 @@ class Monitor:
             facts=lambda: self.facts.by_argument,
             boundary=self.boundary,
         )
-        self.collector = Collector(model, self.observer, self.feeds, num_tokens or batches.num_tokens, self.boundary)
+        self.collector = Collector(model, self.observer, self.feeds, num_tokens, mask, self.boundary)
         self._last_routing: RoutingSums | None = None
         self._step, self._increment, self._last_due = 0, 1, 0
         self._data_is_new = False

@@ -106,7 +106,7 @@ class Feeds:
             self._batch = batch
 
     def listen(self, on: bool) -> None:
-        """Whether taps are read in the forward passes that come."""
+        """Enable or disable reading the taps in the next forward passes."""
         for name in self.tapped:
             feeder = self._feeders[name]
             (feeder.open if on else feeder.shut)()
@@ -160,8 +160,18 @@ class Feeds:
         """How many experts the router of a layer chooses from."""
         return self._num_experts[layer]
 
+    def state_dict(self) -> dict[str, list[States]]:
+        """The states of every metric that was fed, on this process: those to add and those to concatenate."""
+        return {name: list(feeder.take(reset=False)) for name, feeder in self._feeders.items() if feeder.was_fed}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[States]]) -> None:
+        """Restore the metrics from a checkpoint; one that is not in it begins anew."""
+        self.reset()
+        for name in state.keys() & self._feeders.keys():
+            self._boundary.call(self._feeders[name].name, self._feeders[name].restore, *state[name])
+
     def reset(self) -> None:
-        """Forget what the metrics were fed with."""
+        """Reset the metrics."""
         for feeder in self._feeders.values():
             self._boundary.call(feeder.name, feeder.reset)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from intensive_callbacks.boundary import Hook, Refused, undisturbed
-from intensive_callbacks.monitor.states import take_states
+from intensive_callbacks.monitor.states import put_states, take_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,7 +94,7 @@ class RouterTap:
     into: Metric | str
 
     def find(self, layers: Iterable[str]) -> list[str]:
-        """The observed layers that are meant.
+        """The observed layers that match.
 
         Raises:
             ValueError: if there is none.
@@ -182,7 +182,18 @@ class Feeder:
             self._metric.reset()
         return states
 
+    @property
+    def was_fed(self) -> bool:
+        """Whether there is anything to save."""
+        return self._metric is not None and not self.has_failed
+
+    def restore(self, sums: States, samples: States) -> None:
+        """Overwrite the metric's states with those that :meth:`take` returned."""
+        if self._metric is None:
+            self._metric = self._build()
+        put_states(self._metric, sums, samples)
+
     def reset(self) -> None:
-        """Forget what the metric was fed with."""
+        """Reset the metric."""
         if self._metric is not None:
             self._metric.reset()

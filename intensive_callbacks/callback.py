@@ -39,13 +39,24 @@ if TYPE_CHECKING:
     from intensive_callbacks.monitor.history import History
     from intensive_callbacks.monitor.taps import RouterTap, Tap
     from intensive_callbacks.sinks import Sink
-else:
-    # Lightning comes in two packages, and the command line of each takes only callbacks of its own.
-    LOADED = [name for name in ("pytorch_lightning", "lightning.pytorch") if name in sys.modules]
-    BASES = [import_module(f"{name}.callbacks").Callback for name in LOADED or ["pytorch_lightning"]]
 
-    class Callback(*BASES):
-        """A callback of each package of Lightning that is loaded."""
+    Base = Callback
+
+# Lightning comes in two packages, and the command line of each takes only callbacks that derive from its own.
+PACKAGES = ("pytorch_lightning", "lightning.pytorch")
+
+
+def _bases() -> list[type]:
+    """The class of callbacks in each package that is loaded."""
+    return [import_module(f"{name}.callbacks").Callback for name in PACKAGES if name in sys.modules]
+
+
+if not TYPE_CHECKING:
+    if not _bases():
+        import_module(PACKAGES[0])
+
+    class Base(*_bases()):
+        """A callback of every package that was loaded before this module."""
 
 
 def _in_a_fit(event: Callable[..., None]) -> Callable[..., None]:
@@ -63,7 +74,7 @@ def _in_a_fit(event: Callable[..., None]) -> Callable[..., None]:
 PROGRESS_BAR = {"intensive/p3_score": "P3", "intensive/relevance_rate": "R3", "intensive/config_entropy": "CES"}
 
 
-class IntensiveMetricsCallback(Callback):
+class IntensiveMetricsCallback(Base):
     """Logs what a model's configuration delivers for what it costs, every N steps and after each validation.
 
     Values go to every logger of the Trainer, to ``trainer.callback_metrics`` (so that ModelCheckpoint can monitor
@@ -81,8 +92,8 @@ class IntensiveMetricsCallback(Callback):
             and ``attention_mask``, or from integer sequences with a label for each position, where there are any.
         num_examples: ``num_examples(batch)``; by default the first dimension of its first tensor, of the batches of
             several loaders their sum.
-        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
-            the model is called with and the batch has.
+        mask: ``mask(batch)``, the real tokens of a batch, ``[B, S]``; by default read from the mask that the model is
+            called with and the batch has.
         routers: which routers are observed: ``"auto"``, a pattern, ``{pattern: reader}`` or ``None``.
         taps: :class:`Tap` and :class:`RouterTap` objects: which signal inside the model feeds which metric.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -466,6 +477,18 @@ class IntensiveMetricsCallback(Callback):
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
         bar: dict[str, Any] = trainer.progress_bar_metrics  # the bars show text as it is
         bar.update({symbol: f"{values[key]:.3g}" for key, symbol in PROGRESS_BAR.items() if key in values})
+
+
+def callback_class() -> type[IntensiveMetricsCallback]:
+    """The class as a callback of every package of Lightning that is loaded by now."""
+    later = tuple(base for base in _bases() if not issubclass(IntensiveMetricsCallback, base))
+    return _derived(later) if later else IntensiveMetricsCallback
+
+
+@functools.cache
+def _derived(bases: tuple[type, ...]) -> type[IntensiveMetricsCallback]:
+    attributes = {"__doc__": IntensiveMetricsCallback.__doc__, "__module__": __package__}
+    return type(IntensiveMetricsCallback.__name__, (IntensiveMetricsCallback, *bases), attributes)
 
 
 OURS = ("intensive/", "routing/", "routing_by_layer/", "baseline/", "cost/")

@@ -18,7 +18,7 @@ from intensive_callbacks.monitor.window import Counts, Quality, Window
 from intensive_callbacks.routing.sums import RoutingSums
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
@@ -50,6 +50,7 @@ class Collector:
         observer: RouterObserver | None,
         feeds: Feeds,
         counter: BatchCounter,
+        *,
         mask: Callable[[Any], Tensor | None] | None,
         boundary: Boundary,
     ) -> None:

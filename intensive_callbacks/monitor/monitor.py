@@ -56,8 +56,8 @@ class Monitor:
         num_tokens: ``num_tokens(batch)``, ``None`` for a batch without tokens; by default counted from ``input_ids``
             and ``attention_mask``, or from integer sequences with a label for each position, where there are any.
         num_examples: ``num_examples(batch)``; by default the first dimension of its first tensor.
-        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
-            the model is called with and the batch has.
+        mask: ``mask(batch)``, the real tokens of a batch, ``[B, S]``; by default read from the mask that the model is
+            called with and the batch has.
         routers: which routers are observed, as :class:`RouterObserver` takes it; ``None`` for none.
         taps: :class:`Tap` and :class:`RouterTap` objects.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -137,7 +137,7 @@ class Monitor:
             boundary=self.boundary,
         )
         self.counter = BatchCounter(num_examples, num_tokens, self.boundary)
-        self.collector = Collector(model, self.observer, self.feeds, self.counter, mask, self.boundary)
+        self.collector = Collector(model, self.observer, self.feeds, self.counter, mask=mask, boundary=self.boundary)
         self._last_routing: RoutingSums | None = None
         self._step, self._increment, self._last_due = 0, 1, 0
         self._resumed_at: int | None = None

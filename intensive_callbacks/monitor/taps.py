@@ -159,7 +159,7 @@ class Feeder:
         with undisturbed(), torch.no_grad():
             values = read(*arguments)
             named = values if isinstance(values, dict) else {}
-            unnamed = () if named else values if isinstance(values, tuple) else (values,)
+            unnamed = () if isinstance(values, dict) else values if isinstance(values, tuple) else (values,)
             if self._metric is None:
                 self._metric = self._build(*unnamed, **named)
             if self._metric is not None:

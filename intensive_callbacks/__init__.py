@@ -70,7 +70,9 @@ def __getattr__(name: str) -> object:
     """Import a public name where it is first used, so that one metric does not load Lightning, wandb or fvcore."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    # The one name that depends on what is loaded when it is used.
+    return module.callback_class() if name == "IntensiveMetricsCallback" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

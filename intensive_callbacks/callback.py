@@ -4,30 +4,59 @@ from __future__ import annotations
 
 import functools
 import math
-from contextlib import contextmanager
-from pathlib import Path
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 
 from intensive_callbacks.boundary import Boundary, Refused, at_boundary, remove_hooks, undisturbed, warn
 from intensive_callbacks.functional.checks import as_fraction
 from intensive_callbacks.monitor import batches
-from intensive_callbacks.monitor.gradients import GradientPairs
-from intensive_callbacks.monitor.monitor import Monitor, check_options
+from intensive_callbacks.monitor.monitor import Monitor
+from intensive_callbacks.monitor.options import check_options
 from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.sinks import ConsoleSink, FileSink, sinks_of
+from intensive_callbacks.trainer_state import (
+    ScoredItems,
+    folder_of,
+    gradient_pairs,
+    just_logged,
+    modes_kept,
+    parts_of,
+    validates_a_fit,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from pytorch_lightning import LightningModule, Trainer
+    from pytorch_lightning.callbacks import Callback
     from torchmetrics import Metric
 
+    from intensive_callbacks.monitor.gradients import GradientPairs
     from intensive_callbacks.monitor.history import History
     from intensive_callbacks.monitor.taps import RouterTap, Tap
     from intensive_callbacks.sinks import Sink
+
+    Base = Callback
+
+# Lightning comes in two packages, and the command line of each takes only callbacks that derive from its own.
+PACKAGES = ("pytorch_lightning", "lightning.pytorch")
+
+
+def _bases() -> list[type]:
+    """The class of callbacks in each package that is loaded."""
+    return [import_module(f"{name}.callbacks").Callback for name in PACKAGES if name in sys.modules]
+
+
+if not TYPE_CHECKING:
+    if not _bases():
+        import_module(PACKAGES[0])
+
+    class Base(*_bases()):
+        """A callback of every package that was loaded before this module."""
 
 
 def _in_a_fit(event: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +74,7 @@ def _in_a_fit(event: Callable[..., None]) -> Callable[..., None]:
 PROGRESS_BAR = {"intensive/p3_score": "P3", "intensive/relevance_rate": "R3", "intensive/config_entropy": "CES"}
 
 
-class IntensiveMetricsCallback(Callback):
+class IntensiveMetricsCallback(Base):
     """Logs what a model's configuration delivers for what it costs, every N steps and after each validation.
 
     Values go to every logger of the Trainer, to ``trainer.callback_metrics`` (so that ModelCheckpoint can monitor
@@ -59,10 +88,12 @@ class IntensiveMetricsCallback(Callback):
         every_n_steps: optimizer steps between two logged values.
         random_baseline: the accuracy of chance; ``"measure"`` takes it from the untrained model over the whole
             validation set; ``None`` leaves out what needs it.
-        num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
-            any.
-        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
-            the model is called with and the batch has.
+        num_tokens: ``num_tokens(batch)``, ``None`` for a batch without tokens; by default counted from ``input_ids``
+            and ``attention_mask``, or from integer sequences with a label for each position, where there are any.
+        num_examples: ``num_examples(batch)``; by default the first dimension of its first tensor, of the batches of
+            several loaders their sum.
+        mask: ``mask(batch)``, the real tokens of a batch, ``[B, S]``; by default read from the mask that the model is
+            called with and the batch has.
         routers: which routers are observed: ``"auto"``, a pattern, ``{pattern: reader}`` or ``None``.
         taps: :class:`Tap` and :class:`RouterTap` objects: which signal inside the model feeds which metric.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -92,7 +123,8 @@ class IntensiveMetricsCallback(Callback):
         *,
         every_n_steps: int = 50,
         random_baseline: float | str | None = None,
-        num_tokens: Callable[[Any], int] | None = None,
+        num_tokens: Callable[[Any], int | None] | None = None,
+        num_examples: Callable[[Any], int] | None = None,
         mask: Callable[[Any], torch.Tensor | None] | None = None,
         routers: Any = "auto",
         taps: Sequence[Tap | RouterTap] = (),
@@ -116,6 +148,7 @@ class IntensiveMetricsCallback(Callback):
             "every_n_steps": every_n_steps,
             "random_baseline": None if self.measures_baseline else random_baseline,
             "num_tokens": num_tokens,
+            "num_examples": num_examples,
             "mask": mask,
             "routers": routers,
             "taps": taps,
@@ -133,7 +166,8 @@ class IntensiveMetricsCallback(Callback):
         self.monitor: Monitor | None = None
         self._boundary = Boundary(strict=strict)
         self._restored: Mapping[str, Any] | None = None
-        self._num_validated: int | None = 0
+        self._scored: ScoredItems | None = None
+        self._num_batches = self._first_step = 0
         self._stale_accuracy: Any = None
         self._has_accuracy = False
         self._gradients: GradientPairs | None = None
@@ -156,7 +190,7 @@ class IntensiveMetricsCallback(Callback):
 
     @property
     def boundary(self) -> Boundary:
-        """What everything that fails is reported to."""
+        """The boundary that failures are reported to."""
         return self._boundary if self.monitor is None else self.monitor.boundary
 
     @property
@@ -175,19 +209,19 @@ class IntensiveMetricsCallback(Callback):
 
     @at_boundary
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to observe the model, or go on."""
+        """Register the hooks, and restore from a checkpoint."""
         if self.monitor is None or self.monitor.model is not pl_module:
             self.monitor = Monitor(pl_module, **self.options)
         if self._restored is not None:
             self.monitor.load_state_dict(self._restored)
             self._restored = None
         self.monitor.expect_validation(expected=bool(trainer.enable_validation))
-        self._gradients = _gradient_pairs(trainer) if self.monitor.wants_gradients else None
-        self.monitor.attach(announces_backward=True)
+        self._gradients = gradient_pairs(trainer) if self.monitor.wants_gradients else None
+        self.monitor.attach(calls_begin_backward=True)
 
     @_in_a_fit
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the untrained model's routing out of the windows."""
+        """Collect the sanity check apart from the training."""
         self._running.begin_validation()
 
     @_in_a_fit
@@ -225,9 +259,10 @@ class IntensiveMetricsCallback(Callback):
 
     @_in_a_fit
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin where the loops are now, and forget what a learning rate finder or the like has run before."""
+        """Begin where the loops are now, and drop what a learning rate finder or the like has run before."""
         self._running.begin_training(trainer.global_step)
-        folder = self.boundary.call("choosing a folder for files", _folder, trainer)
+        self._num_batches, self._first_step = 0, trainer.global_step
+        folder = self.boundary.call("choosing a folder for files", folder_of, trainer)
         if trainer.is_global_zero:
             self._running.use_sinks(self._sinks(trainer, folder))
 
@@ -240,18 +275,19 @@ class IntensiveMetricsCallback(Callback):
     @_in_a_fit
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Record a batch before its forward pass."""
-        self._running.observe(batch, data_is_new=trainer.current_epoch == 0)
+        parts = self.boundary.call("the batches of several loaders", parts_of, trainer, batch) or []
+        self._running.observe(batch, data_is_new=trainer.current_epoch == 0, parts=parts)
         if self._gradients is not None:
-            self._gradients.begin_batch(batches.num_examples(batch))
+            self._gradients.begin_batch(sum(map(batches.num_examples, parts or [batch])))
 
     @_in_a_fit
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
-        """The forward pass is over; hooks that fire from here on belong to recomputation."""
+        """Ignore hooks: they belong to recomputation until the backward pass ends."""
         self._running.begin_backward()
 
     @_in_a_fit
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The backward pass is over."""
+        """Collect forward passes again."""
         self._running.end_backward()
         if self._gradients is not None:
             self.boundary.call("observing the gradients", self._gradients.end_backward, off=self._ignore_gradients)
@@ -274,28 +310,45 @@ class IntensiveMetricsCallback(Callback):
     ) -> None:
         """Log what is due at this optimizer step."""
         step = trainer.global_step
+        self._num_batches += 1
+        if self._num_batches == self.every_n_steps:
+            self._warn_about_raw_optimizers(trainer)
         if self._running.has_news(step):
             due = self._running.is_due(step)
-            self._log(trainer, self._accuracy_in_training(trainer, pl_module) if due else None, None)
+            self._log(trainer, self._accuracy_in_training(trainer, pl_module) if due else None)
         else:
             self._running.pass_over(step)
 
     def _accuracy_in_training(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         """From the callable, or from a key that training itself has just logged."""
         if isinstance(self.accuracy, str):
-            return _just_logged(trainer).get(self.accuracy)
+            return just_logged(trainer).get(self.accuracy)
         if self.accuracy is None:
             return None
-        with self._running.validation(), _modes_kept(pl_module), undisturbed():
+        with self._running.validation(), modes_kept(pl_module), undisturbed():
             return self.boundary.call("the accuracy callable", self.accuracy, trainer, pl_module)
+
+    def _warn_about_raw_optimizers(self, trainer: Trainer) -> None:
+        """In manual optimization Lightning counts the steps of its own optimizers alone."""
+        if (
+            self._num_batches
+            and trainer.global_step == self._first_step
+            and not trainer.lightning_module.automatic_optimization
+        ):
+            self.boundary.warn(
+                "raw optimizers",
+                f"no optimizer step was counted in {self._num_batches} training batches, so that no values every "
+                f"{self.every_n_steps} steps are logged. In manual optimization step the optimizers that "
+                "self.optimizers() returns",
+            )
 
     # Validation.
 
     @_in_a_fit
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows is validation."""
-        if _validates_a_fit(trainer):
-            self._num_validated = 0
+        """Collect the validation apart from the training."""
+        if validates_a_fit(trainer):
+            self._scored = ScoredItems(self.accuracy) if isinstance(self.accuracy, str) else None
             self._stale_accuracy = self._validated_accuracy(trainer)
             self._running.begin_validation()
 
@@ -303,26 +356,44 @@ class IntensiveMetricsCallback(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count the examples that the accuracy stands for."""
+        """Show the batch to router taps."""
         if trainer.state.fn == "fit":
             self._running.observe(batch, data_is_new=trainer.current_epoch == 0)
-        if dataloader_idx > 0:
-            self._num_validated = None  # of several sets nothing tells which the accuracy is over
-        elif self._num_validated is not None:
-            self._num_validated += batches.num_examples(batch)
+
+    @_in_a_fit
+    def on_validation_batch_end(  # noqa: PLR0917 - Lightning passes them by position
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the answers that the accuracy is a share of."""
+        if self._scored is not None and validates_a_fit(trainer):
+            off = self._ignore_scored
+            self.boundary.call("counting the answers", self._scored.add, trainer, batch, dataloader_idx, off=off)
+
+    def _ignore_scored(self) -> None:
+        self._scored = None
 
     @_in_a_fit
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validation gave, with its accuracy if it logged the one that is asked for."""
-        if not _validates_a_fit(trainer):
+        if not validates_a_fit(trainer):
             return
         self._running.end_validation()
-        accuracy = self._validated_accuracy(trainer)
+        accuracy, scored = self._validated_accuracy(trainer), self._scored
         if accuracy is self._stale_accuracy:
             accuracy = None
         if accuracy is None and isinstance(self.accuracy, str) and "train" not in self.accuracy:
             self._warn_about_accuracy(trainer, "is not logged in validation")
-        self._log(trainer, accuracy, self._num_validated)
+        number = None
+        if accuracy is not None and scored is not None:
+            count = scored.count, accuracy, trainer.world_size
+            number = self.boundary.call("counting the answers", *count, off=self._ignore_scored)
+        self._log(trainer, accuracy, number, scored.num_examples if scored else None)
 
     def _validated_accuracy(self, trainer: Trainer) -> Any:
         """The newest value of the key; Lightning replaces the tensor when a validation logs it again."""
@@ -342,7 +413,9 @@ class IntensiveMetricsCallback(Callback):
     @_in_a_fit
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the window that is still open, the overview and the final table."""
-        self._log(trainer, None, None, ends=True)
+        self._warn_about_raw_optimizers(trainer)
+        has_callable = callable(self.accuracy) and self._running.has_open_window
+        self._log_end(trainer, self._accuracy_in_training(trainer, pl_module) if has_callable else None)
         self._running.detach()
         if isinstance(self.accuracy, str):
             self._warn_about_accuracy(trainer, "was never logged at a step that values are due at, or in validation")
@@ -356,7 +429,7 @@ class IntensiveMetricsCallback(Callback):
         if not self._running.history.newest():
             return
         if trainer.world_size == 1:  # the others may not come here
-            self._log(trainer, None, None, ends=True)
+            self._log_end(trainer, None)
         if trainer.is_global_zero:
             self.boundary.call("the final table", self._running.finish)
 
@@ -374,81 +447,56 @@ class IntensiveMetricsCallback(Callback):
             remove_hooks(self.monitor.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, so that history and final table go on where they were."""
-        if self.monitor is None:
-            return {}
+        """What a checkpoint needs, so that a resumed training is one that was never interrupted."""
+        if self.monitor is None or self._restored is not None:
+            return dict(self._restored or {})
         return self.boundary.call("saving the state", self.monitor.state_dict) or {}
 
     @at_boundary
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint was: at once in mid-training, otherwise when training starts."""
+        """Restore from a checkpoint: at once in mid-training, otherwise when training starts."""
         if self.monitor is not None and self.monitor.is_attached:
             self.monitor.load_state_dict(state_dict)
         else:
             self._restored = state_dict or None
 
-    def _log(self, trainer: Trainer, accuracy: Any, num_examples: int | None, *, ends: bool = False) -> None:
-        """One row to every sink, and the values to where other callbacks find them."""
+    def _log(
+        self, trainer: Trainer, accuracy: Any, num_examples: int | None = None, weight: float | None = None
+    ) -> None:
+        """Log what is due at this step, at the x of Lightning's own values."""
         self._has_accuracy = self._has_accuracy or accuracy is not None
-        # The x axis of Lightning's own values; at the end the last batch is counted already.
-        x = trainer.fit_loop.epoch_loop._batches_that_stepped - ends  # noqa: SLF001 - there is no public one
-        running = self._running
-        values = running.end_training(x=x) if ends else running.log(trainer.global_step, accuracy, num_examples, x=x)
-        if not values:
-            return
+        step, x = trainer.global_step, _batches_that_stepped(trainer)
+        self._publish(trainer, self._running.log(step, accuracy, num_examples, weight=weight, x=x))
+
+    def _log_end(self, trainer: Trainer, accuracy: Any) -> None:
+        """Log the window that is still open; at the end the last batch is counted already."""
+        self._publish(trainer, self._running.end_training(accuracy, x=_batches_that_stepped(trainer) - 1))
+
+    def _publish(self, trainer: Trainer, values: dict[str, float]) -> None:
+        """Put the values where other callbacks and the progress bar find them."""
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
         bar: dict[str, Any] = trainer.progress_bar_metrics  # the bars show text as it is
         bar.update({symbol: f"{values[key]:.3g}" for key, symbol in PROGRESS_BAR.items() if key in values})
 
 
+def callback_class() -> type[IntensiveMetricsCallback]:
+    """The class as a callback of every package of Lightning that is loaded by now."""
+    later = tuple(base for base in _bases() if not issubclass(IntensiveMetricsCallback, base))
+    return _derived(later) if later else IntensiveMetricsCallback
+
+
+@functools.cache
+def _derived(bases: tuple[type, ...]) -> type[IntensiveMetricsCallback]:
+    attributes = {"__doc__": IntensiveMetricsCallback.__doc__, "__module__": __package__}
+    return type(IntensiveMetricsCallback.__name__, (IntensiveMetricsCallback, *bases), attributes)
+
+
 OURS = ("intensive/", "routing/", "routing_by_layer/", "baseline/", "cost/")
 
 
-def _gradient_pairs(trainer: Trainer) -> GradientPairs:
-    """What takes the gradients' norms in this training, whose gradients must be those of the loss."""
-    if not trainer.lightning_module.automatic_optimization:
-        raise Refused("the critical batch size needs automatic optimization; in a loop of your own use a Monitor")
-    if len(trainer.optimizers) != 1:
-        raise Refused(f"the critical batch size needs one optimizer, got {len(trainer.optimizers)}")
-    if getattr(trainer.precision_plugin, "scaler", None) is not None:
-        raise Refused("the critical batch size needs gradients that are not scaled; train in bf16 or full precision")
-    return GradientPairs(trainer.strategy.model or trainer.lightning_module, trainer.accumulate_grad_batches)
-
-
-def _folder(trainer: Trainer) -> Path | None:
-    """Where the files of a run go: beside its logger's, as ModelCheckpoint's do."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning sets it aside
-        return None
-    if not trainer.loggers:
-        return Path(trainer.default_root_dir) / FOLDER
-    logger = trainer.loggers[0]
-    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Path(logger.save_dir or trainer.default_root_dir) / str(logger.name) / version / FOLDER
-
-
-FOLDER = "intensive_metrics"
-
-
-def _validates_a_fit(trainer: Trainer) -> bool:
-    return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
-def _just_logged(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """What this training step has logged: ``callback_metrics`` also has values from before."""
-    results = trainer._results  # noqa: SLF001 - no other way
-    return dict(results.metrics(on_step=True)["callback"]) if results else {}
+def _batches_that_stepped(trainer: Trainer) -> int:
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)  # noqa: SLF001 - there is no public one
 
 
 def _name(chosen: Any) -> str:
     return chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(chosen).__name__)
-
-
-@contextmanager
-def _modes_kept(module: torch.nn.Module) -> Iterator[None]:
-    """The modes of all modules are afterwards as they were."""
-    modes = [(each, each.training) for each in module.modules()]
-    try:
-        yield
-    finally:
-        for each, mode in modes:
-            vars(each)["training"] = mode

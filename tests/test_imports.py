@@ -36,7 +36,8 @@ ALLOWED = {
         "routing",
         "sinks",
     },
-    "callback": {"boundary", "functional", "monitor", "sinks"},
+    "callback": {"boundary", "functional", "monitor", "sinks", "trainer_state"},
+    "trainer_state": {"boundary", "monitor"},
     "cli": {"benchmark", "boundary", "cards", "dashboards", "footprint", "routing"},
     # The former places of what has moved.
     "taps": {"monitor"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from functools import partial
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,13 @@ from intensive_callbacks.monitor.window import Counts, Quality, Window
 from intensive_callbacks.routing.sums import RoutingSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
 
     from intensive_callbacks.boundary import Boundary
+    from intensive_callbacks.monitor.counting import BatchCounter
     from intensive_callbacks.monitor.feeds import Feeds
     from intensive_callbacks.routing.observer import RouterObserver
 
@@ -39,7 +39,7 @@ class Collector:
         model: the model that trains.
         observer: what observes its routers, if anything does.
         feeds: the metrics that are fed as the model runs.
-        num_tokens: the user's number of tokens of a batch; ``None`` to count them.
+        counter: counts the examples and tokens of a batch.
         mask: the user's mask of a batch's real tokens; ``None`` to read it from the batch and the model's inputs.
         boundary: what exceptions are reported to.
     """
@@ -49,25 +49,27 @@ class Collector:
         model: nn.Module,
         observer: RouterObserver | None,
         feeds: Feeds,
-        num_tokens: Callable[[Any], int | Tensor | None] | None,
+        counter: BatchCounter,
+        *,
         mask: Callable[[Any], Tensor | None] | None,
         boundary: Boundary,
     ) -> None:
         self.model, self.observer, self.feeds, self.boundary = model, observer, feeds, boundary
         self.phase = Phase.FORWARD
         self.validates = False  # whether this training has validations
-        self._num_tokens, self._mask = num_tokens, mask
-        self._counts_tokens = True
+        self._counter, self._mask = counter, mask
         self._open = _OpenCounts()
         self._training: RoutingSums | None = None  # set aside while a validation runs
         self._validation: RoutingSums | None = None  # of a validation that ended and was not logged yet
         self._forward_end: RemovableHandle | None = None
-        self._announces_backward = False
+        self._calls_begin_backward = False
         self._cost: TrainingCost | None = None
         self._pace: Pace | None = None
+        # Costs that a checkpoint had, and time and energy that were read and are not logged yet.
+        self._carried = _NOTHING_CARRIED
 
     def expect_validation(self, *, expected: bool) -> None:
-        """Say beforehand whether the training has validations: taps then wait for them."""
+        """Declare whether the training has validations: taps then wait for them."""
         self.validates = expected
 
     @property
@@ -75,16 +77,16 @@ class Collector:
         """Whether the hooks are registered."""
         return self._forward_end is not None
 
-    def attach(self, *, announces_backward: bool = False) -> None:
-        """Register the hooks; twice is once.
+    def attach(self, *, calls_begin_backward: bool = False) -> None:
+        """Register the hooks; a second call does nothing.
 
         Args:
-            announces_backward: whether the loop calls :meth:`begin_backward`; otherwise a forward pass is over when the
-                model returns.
+            calls_begin_backward: whether the loop calls :meth:`begin_backward`; otherwise a forward pass is over when
+                the model returns.
         """
         if self.is_attached:
             return
-        self._announces_backward = announces_backward
+        self._calls_begin_backward = calls_begin_backward
         hook = Hook(self.boundary.call, "counting the FLOPs", self._model_returned, off=self._give_up_on_flops)
         self._forward_end = self.model.register_forward_hook(hook, always_call=True)
         if self.observer:
@@ -93,9 +95,10 @@ class Collector:
         paused = self.observer.paused if self.observer else nullcontext
         cost = TrainingCost, self.model, paused, self._forward_ended, self.boundary
         self._cost = self.boundary.call("counting the FLOPs", *cost)
-        self._start_clock()
+        self.start_clock()
 
-    def _start_clock(self) -> None:
+    def start_clock(self) -> None:
+        """Measure time and energy from here on."""
         self._pace = self.boundary.call("measuring time and energy", Pace, self.model, boundary=self.boundary)
 
     def detach(self) -> None:
@@ -108,7 +111,7 @@ class Collector:
         if self.observer:
             self.observer.detach()
 
-    def begin_batch(self, batch: Any, *, sampling: bool) -> None:
+    def begin_batch(self, batch: Any, *, sampling: bool, parts: Sequence[Any] = ()) -> None:
         """Record a batch before its forward pass; if ``sampling``, also collect the expensive statistics."""
         self.feeds.see(batch)
         mask = self._mask_of(batch)
@@ -116,12 +119,10 @@ class Collector:
             return
         self.phase = Phase.FORWARD
         self._sample(sampling, feeds=sampling and not self.validates)
-        num_examples, num_tokens = batches.num_examples(batch), self._tokens_of(batch, mask)
-        self._open.add(num_examples, num_tokens)
+        count = self._counter.count(batch, parts, mask)
+        self._open.add(count.examples, count.tokens)
         if self._cost is not None:
-            # What a user counts as tokens is what FLOPs are then counted for; a tensor is not waited for.
-            positions = batches.num_positions(batch) or (num_tokens if isinstance(num_tokens, int) else 0)
-            self._cost.begin(batches.shapes(batch), positions or num_examples)
+            self._cost.begin(batches.shapes(batch), count.positions)
 
     def _mask_of(self, batch: Any) -> Tensor | None:
         """The user's mask of the real tokens, which the routers of the coming forward are to leave out, too."""
@@ -134,15 +135,6 @@ class Collector:
 
     def _give_up_on_masks(self) -> None:
         self._mask = None
-
-    def _tokens_of(self, batch: Any, mask: Tensor | None) -> int | Tensor | None:
-        if not self._counts_tokens:
-            return None
-        count = self._num_tokens or partial(batches.num_tokens, mask=mask)
-        return self.boundary.call("num_tokens", _number, count, batch, off=self._give_up_on_tokens)
-
-    def _give_up_on_tokens(self) -> None:
-        self._counts_tokens = False
 
     def _give_up_on_flops(self) -> None:
         self._stop_counting_flops()
@@ -157,7 +149,7 @@ class Collector:
             self._forward_ended(model, output)
 
     def _forward_ended(self, module: nn.Module, output: Any) -> None:
-        if self._cost is None or module is not self.model or self._announces_backward:
+        if self._cost is None or module is not self.model or self._calls_begin_backward:
             return
         end = self._cost.cancel if output is None else self._cost.end  # without an output it raised
         self.boundary.call("counting the FLOPs", end, off=self._give_up_on_flops)
@@ -182,8 +174,7 @@ class Collector:
     def begin_validation(self) -> None:
         """Fill the validation's window from here on."""
         self.phase, self.validates = Phase.VALIDATION, True
-        if self._pace is not None:
-            self.boundary.call("measuring time and energy", self._pace.pause, off=self._stop_clock)
+        self._carry_clock()
         self._stop_counting_flops()
         self._training = self._read()
         if self.observer:
@@ -197,8 +188,8 @@ class Collector:
         self.phase = Phase.FORWARD
         self._sample(False, feeds=False)
         self._validation = self._read() if keep else None
-        if self._pace is not None:
-            self.boundary.call("measuring time and energy", self._pace.resume, off=self._stop_clock)
+        if self._pace is not None:  # the validation's time is dropped
+            self.boundary.call("measuring time and energy", self._pace.reset, off=self._stop_clock)
         if self.observer and self._training:
             self.observer.restore(self._training)
         self._training = None
@@ -252,24 +243,68 @@ class Collector:
 
     def _counts(self, *, clock: bool) -> Counts:
         examples, tokens, has_tokens = self._open.take()
-        flops = self._cost.sums if self._cost is not None else {"flops": 0, "positions": 0}
-        counts = Counts(examples, tokens, has_tokens, flops["flops"], flops["positions"])
+        costs = self._costs()
+        counts = Counts(examples, tokens, has_tokens, costs["flops"], costs["positions"])
         if not clock or self._pace is None:
             return counts
-        read = self.boundary.call("measuring time and energy", self._pace.read, off=self._stop_clock)
-        seconds, joules = read or (0.0, math.nan)
+        self._carry_clock()
+        seconds, joules = self._carried["seconds"], self._carried["joules"]
+        self._carried = {**self._carried, "seconds": 0.0, "joules": 0.0}
         bits = 0 if math.isnan(joules) else 8 * _trained_bytes(self.model)
         return replace(counts, processes=1, seconds=seconds, joules=joules, bits=bits)
 
-    def open_counts(self) -> tuple[int, int]:
-        """Examples and tokens of the batches since the last logging step, on this process."""
-        return self._open.peek()
+    def _costs(self) -> dict[str, float]:
+        """FLOPs of the training so far and the positions that they were for."""
+        sums = self._cost.sums if self._cost is not None else {"flops": 0, "positions": 0}
+        return {name: number + self._carried[name] for name, number in sums.items()}
+
+    def _carry_clock(self) -> None:
+        """Add the time and energy since the last reading to what is carried."""
+        if self._pace is None:
+            return
+        read = self.boundary.call("measuring time and energy", self._pace.read, off=self._stop_clock)
+        seconds, joules = read or (0.0, math.nan)
+        carried = {"seconds": self._carried["seconds"] + seconds, "joules": self._carried["joules"] + joules}
+        self._carried = {**self._carried, **carried}
+
+    def commit_batches(self) -> None:
+        """The batches so far are trained on: a checkpoint counts them, and not one that is interrupted."""
+        self._open.commit()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open windows, on this process: plain numbers and tensors."""
+        validates = self.phase is Phase.VALIDATION
+        if not validates:
+            self._carry_clock()
+        training = self._training if validates and self._training else self._read()
+        return {
+            "counts": self._open.committed(),
+            "costs": {**self._carried, **self._costs()},
+            "routing": {"layers": list(training.layers), "sums": training.packed()},
+            "feeds": self.feeds.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the open windows; one of other layers begins anew."""
+        self._validation = self._training = None
+        self._open = _OpenCounts(**state.get("counts", {}))
+        if self._cost is not None:
+            self.boundary.call("counting the FLOPs", self._cost.restart)
+        self._carried = {**_NOTHING_CARRIED, **state.get("costs", {})}
+        self.start_clock()
+        self.feeds.load_state_dict(state.get("feeds", {}))
+        if self.observer:
+            empty, saved = self._read(), state.get("routing", {})
+            is_same = list(empty.layers) == saved.get("layers") and empty.packed().shape == saved["sums"].shape
+            self.observer.reset()
+            if is_same:
+                self.observer.restore(empty.with_packed(saved["sums"].double()))
 
     def restart(self) -> None:
         """Empty every window and start the clock."""
         self._validation = self._training = None
-        self._open = _OpenCounts()
-        self._start_clock()
+        self._open, self._carried = _OpenCounts(), _NOTHING_CARRIED
+        self.start_clock()
         if self._cost is not None:
             self.boundary.call("counting the FLOPs", self._cost.restart)
         if self.observer:
@@ -277,12 +312,16 @@ class Collector:
         self.feeds.reset()
 
 
+_NOTHING_CARRIED = {"flops": 0.0, "positions": 0.0, "seconds": 0.0, "joules": 0.0}
+
+
 class _OpenCounts:
     """Examples and tokens of the batches since the last logging step."""
 
-    def __init__(self) -> None:
-        self._examples, self._has_tokens = 0, False
-        self._tokens: int | Tensor = 0
+    def __init__(self, examples: int = 0, tokens: int = 0, has_tokens: bool = False) -> None:
+        self._examples, self._has_tokens = examples, has_tokens
+        self._tokens: int | Tensor = tokens
+        self.commit()
 
     def add(self, num_examples: int, num_tokens: int | Tensor | None) -> None:
         self._examples += num_examples
@@ -290,23 +329,20 @@ class _OpenCounts:
             self._has_tokens = True
             self._tokens = self._tokens + num_tokens
 
-    def peek(self) -> tuple[int, int]:
-        """Examples and tokens so far."""
-        return self._examples, int(self._tokens)
+    def commit(self) -> None:
+        self._committed = self._examples, self._tokens
+
+    def committed(self) -> dict[str, Any]:
+        """What was added before the last ``commit``."""
+        examples, tokens = self._committed
+        return {"examples": examples, "tokens": int(tokens), "has_tokens": self._has_tokens}
 
     def take(self) -> tuple[int, int, bool]:
         """Examples, tokens, and whether there are any tokens; the two begin anew."""
         examples, tokens = self._examples, int(self._tokens)
         self._examples, self._tokens = 0, 0
+        self.commit()
         return examples, tokens, self._has_tokens
-
-
-def _number(num_tokens: Callable[[Any], Any], batch: Any) -> int | Tensor | None:
-    """The number of tokens that a function gives, which must be one number."""
-    number = num_tokens(batch)
-    if isinstance(number, torch.Tensor) and number.numel() != 1:
-        raise ValueError(f"num_tokens must give one number, got a tensor of shape {list(number.shape)}")
-    return number.reshape(()) if isinstance(number, torch.Tensor) else number
 
 
 def _trained_bytes(model: nn.Module) -> int:

@@ -204,7 +204,25 @@ class ModelFacts:
             known["curve"] = tuple((float(size), float(accuracy)) for size, accuracy in known["curve"])
         if known.get("random_baseline") is None:
             known.pop("random_baseline", None)
+        if known.get("total_params") != self.total_params:  # the model has other sizes now
+            known.pop("active_params", None)
+        known.pop("total_params", None)
         return replace(self, **known)
 
 
-SAVED = ("random_baseline", "accuracy", "num_examples", "seen_examples", "seen_tokens", "has_tokens", "curve")
+SAVED = (
+    "total_params",
+    "active_params",
+    "num_flops",
+    "num_joules",
+    "random_baseline",
+    "accuracy",
+    "num_examples",
+    "seen_examples",
+    "seen_tokens",
+    "has_tokens",
+    "curve",
+    "num_windows",
+    "_spent",
+    "_spent_since",
+)

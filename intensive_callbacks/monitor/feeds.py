@@ -44,7 +44,7 @@ class Feeds:
     ) -> None:
         self._boundary, self._num_experts = boundary, dict(layers)
         self._batch: Any = None
-        self._modules: dict[str, nn.Module] = {}
+        self._modules: dict[str, list[nn.Module]] = {}
         self._taps: dict[str, Tap | RouterTap] = {}
         self._layers_of: dict[str, list[str]] = {}
         self._feeders: dict[str, Feeder] = {}
@@ -84,14 +84,14 @@ class Feeds:
                         name, f"{chosen.card.symbol} of {layer!r}", _built(chosen, facts, num_experts=num_experts)
                     )
 
-    def _add(self, name: str, part: str, build: Callable[[], Metric]) -> None:
+    def _add(self, name: str, part: str, build: Callable[..., Metric | None]) -> None:
         self._feeders[name] = Feeder(part, build, self._boundary)
 
     def attach(self, observer: RouterObserver | None) -> None:
         """Register the hooks of the taps, and subscribe to the routers' samples where a metric needs them."""
-        for name, module in self._modules.items():
+        for name, modules in self._modules.items():
             feeder = self._feeders[name]
-            self._boundary.call(feeder.name, feeder.register, module, self._taps[name].read, off=feeder.disable)
+            self._boundary.call(feeder.name, feeder.register, modules, self._taps[name].read, off=feeder.disable)
         if observer and (self._layers_of or self.sampled):
             observer.switch(on_sample=self._router_decided)
 
@@ -106,7 +106,7 @@ class Feeds:
             self._batch = batch
 
     def listen(self, on: bool) -> None:
-        """Whether taps are read in the forward passes that come."""
+        """Enable or disable reading the taps in the next forward passes."""
         for name in self.tapped:
             feeder = self._feeders[name]
             (feeder.open if on else feeder.shut)()
@@ -160,14 +160,39 @@ class Feeds:
         """How many experts the router of a layer chooses from."""
         return self._num_experts[layer]
 
+    def state_dict(self) -> dict[str, Any]:
+        """The states of every metric that was fed, on this process, and the sizes that were learned."""
+        saved: dict[str, Any] = {}
+        for name, feeder in self._feeders.items():
+            if feeder.was_fed and (states := feeder.take(reset=False)):
+                learned = self.tapped[name].learned if name in self.tapped else {}
+                saved[name] = {"sums": states[0], "samples": states[1], "learned": dict(learned)}
+        return saved
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the metrics from a checkpoint; one that is not in it begins anew."""
+        self.reset()
+        for name in state.keys() & self._feeders.keys():
+            if name in self.tapped:
+                self.tapped[name].restore(state[name]["learned"])
+            feeder, states = self._feeders[name], (state[name]["sums"], state[name]["samples"])
+            self._boundary.call(feeder.name, feeder.restore, *states)
+
     def reset(self) -> None:
-        """Forget what the metrics were fed with."""
+        """Reset the metrics."""
         for feeder in self._feeders.values():
             self._boundary.call(feeder.name, feeder.reset)
 
 
-def _built(chosen: Selected, facts: Facts, **more: float) -> Callable[[], Metric]:
-    return lambda: chosen.fresh({**facts(), **more})
+def _built(chosen: Selected, facts: Facts, **more: float) -> Callable[..., Metric | None]:
+    def build(*args: Any, **kwargs: Any) -> Metric | None:
+        if chosen.learnable and not chosen.learned:
+            if not (args or kwargs):
+                return None
+            chosen.learn(*args, **kwargs)
+        return chosen.fresh({**facts(), **more})
+
+    return build
 
 
 def _needs_samples(chosen: Selected, facts: Mapping[str, float], layers: Mapping[str, int]) -> bool:

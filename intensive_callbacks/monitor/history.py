@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from intensive_callbacks.routing.sums import RoutingSums
 
 AXES = {"step", "x"}
+MAX_SNAPSHOTS = 100
 
 
 @dataclass
@@ -32,6 +39,40 @@ class Series:
         if not self.rows:
             return []
         return self.rows if self.rows[-1] == self.newest else [*self.rows, self.newest]
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Self:
+        """As a checkpoint saved it; what this version does not know is ignored."""
+        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})
+
+
+class Heatmap:
+    """The load of each expert, window after window."""
+
+    def __init__(self) -> None:
+        self._series = Series()
+
+    def append(self, step: int, x: int, routing: RoutingSums) -> None:
+        """Add the loads of the window that ends at this step, which stands at ``x`` in charts."""
+        loads = {
+            layer: load
+            for group in routing.groups
+            for layer, load in zip(group.layers, group.states()["load"].tolist(), strict=True)
+        }
+        row = {"step": step, "x": x, "loads": {layer: loads[layer] for layer in routing.layers}}
+        self._series.append(row, MAX_SNAPSHOTS)
+
+    def rows(self, axis: str = "step") -> list[dict[str, Any]]:
+        """The windows kept: ``{"step": ..., "loads": {layer: [load of each expert]}}``; ``axis`` as in a History."""
+        return [{"step": row.get(axis, row["step"]), "loads": row["loads"]} for row in self._series.kept()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on."""
+        return asdict(self._series)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from a checkpoint."""
+        self._series = Series.restored(state)
 
 
 class History:
@@ -86,8 +127,9 @@ class History:
         return {"series": [asdict(series) for series in self._series.values()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the checkpoint was."""
-        self._series = {tuple(sorted(set(series["newest"]) - AXES)): Series(**series) for series in state["series"]}
+        """Restore from a checkpoint."""
+        restored = map(Series.restored, state["series"])
+        self._series = {tuple(sorted(set(series.newest) - AXES)): series for series in restored}
         self._newest = {}
         for row in self.rows():
             self._newest |= {key: value for key, value in row.items() if key != "step"}

@@ -6,29 +6,30 @@ hooks accumulated is reduced over all processes, evaluated with the :class:`Mode
 
 from __future__ import annotations
 
-import functools
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
 from intensive_callbacks.dashboards.tables import overview_is_due
-from intensive_callbacks.distributed import is_distributed, num_processes
+from intensive_callbacks.distributed import is_distributed
 from intensive_callbacks.footprint.parameters import parameter_fingerprint
 from intensive_callbacks.functional.checks import require_baseline
-from intensive_callbacks.monitor import batches
 from intensive_callbacks.monitor.collector import Collector
+from intensive_callbacks.monitor.counting import BatchCounter
 from intensive_callbacks.monitor.evaluate import Results, evaluate
 from intensive_callbacks.monitor.facts import ModelFacts
 from intensive_callbacks.monitor.feeds import Feeds
 from intensive_callbacks.monitor.final_table import final_table
-from intensive_callbacks.monitor.history import History, Series
+from intensive_callbacks.monitor.history import Heatmap, History
+from intensive_callbacks.monitor.options import check_options, refuse_what_cannot_be_measured
 from intensive_callbacks.monitor.reports import Reports
 from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.monitor.window import Quality, Window
 from intensive_callbacks.routing.coverage import describe_coverage
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
+from intensive_callbacks.sinks.group import SinkGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.sums import RoutingSums
     from intensive_callbacks.sinks.base import Sink
 
-MAX_HEATMAP_STEPS = 100
+STATE = ("step", "last_due", "history", "heatmap", "facts", "errors", "window")
 
 
 class Monitor:
@@ -52,10 +53,11 @@ class Monitor:
         model: the model that trains.
         every_n_steps: optimizer steps between two logged values.
         random_baseline: the accuracy of chance; what needs it is absent without it.
-        num_tokens: ``num_tokens(batch)``; by default counted from ``input_ids`` and ``attention_mask`` where there are
-            any.
-        mask: ``mask(batch)``, which of a batch's tokens are real, ``[B, S]``; by default that is read from the mask that
-            the model is called with and the batch has.
+        num_tokens: ``num_tokens(batch)``, ``None`` for a batch without tokens; by default counted from ``input_ids``
+            and ``attention_mask``, or from integer sequences with a label for each position, where there are any.
+        num_examples: ``num_examples(batch)``; by default the first dimension of its first tensor.
+        mask: ``mask(batch)``, the real tokens of a batch, ``[B, S]``; by default read from the mask that the model is
+            called with and the batch has.
         routers: which routers are observed, as :class:`RouterObserver` takes it; ``None`` for none.
         taps: :class:`Tap` and :class:`RouterTap` objects.
         metrics: ``"default"``, or a list of symbols, keys and Metric objects: exactly these. In a list ``"default"``
@@ -93,7 +95,8 @@ class Monitor:
         *,
         every_n_steps: int = 50,
         random_baseline: float | None = None,
-        num_tokens: Callable[[Any], int] | None = None,
+        num_tokens: Callable[[Any], int | None] | None = None,
+        num_examples: Callable[[Any], int] | None = None,
         mask: Callable[[Any], Tensor | None] | None = None,
         routers: Any = "auto",
         taps: Sequence[Tap | RouterTap] = (),
@@ -112,13 +115,9 @@ class Monitor:
         self.every_n_steps = every_n_steps
         self.benchmark, self.model_name, self.task = benchmark, model_name or type(model).__name__, task
         self.boundary = Boundary(strict=strict)
-        self.history = History()
-        self.heatmap = Series()
-        self.health = RoutingHealth()
+        self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.alarms: list[str] = []
-        self.sinks = list(sinks)
-        # A server that does not answer would delay every logging step.
-        self._failed_calls: set[tuple[int, str]] = set()
+        self._sinks = SinkGroup(sinks, self.boundary)
         self.selected = select(metrics)
         self.reports = Reports(self.selected, self.boundary)
         self.facts = ModelFacts(random_baseline=random_baseline)
@@ -126,7 +125,8 @@ class Monitor:
         self._every_step, self._per_layer, self._alerts = observe == "every_step", per_layer, alert
         self._fingerprint: Any = None
         self._count()
-        self._refuse_what_cannot_be_measured()
+        has_router = bool(self.layers) or bool(self.boundary.failed)
+        refuse_what_cannot_be_measured(self.selected, self.facts.by_argument, has_router=has_router)
         layers = {layer.name: layer.num_classes for layer in self.layers}
         self.feeds = Feeds(
             model,
@@ -136,9 +136,12 @@ class Monitor:
             facts=lambda: self.facts.by_argument,
             boundary=self.boundary,
         )
-        self.collector = Collector(model, self.observer, self.feeds, num_tokens, mask, self.boundary)
+        self.counter = BatchCounter(num_examples, num_tokens, self.boundary)
+        self.collector = Collector(model, self.observer, self.feeds, self.counter, mask=mask, boundary=self.boundary)
         self._last_routing: RoutingSums | None = None
         self._step, self._increment, self._last_due = 0, 1, 0
+        self._resumed_at: int | None = None
+        self._before_the_end: Mapping[str, Any] | None = None
         self._data_is_new = False
         self._is_baseline_logged = False
         self._num_rows = 0
@@ -159,7 +162,7 @@ class Monitor:
         return self.collector.is_attached
 
     def expect_validation(self, *, expected: bool) -> None:
-        """Say beforehand whether the training has validations; otherwise the first one tells."""
+        """Declare whether the training has validations; otherwise the first one shows it."""
         self.collector.expect_validation(expected=expected)
 
     @property
@@ -176,25 +179,16 @@ class Monitor:
         counted = self.boundary.call("counting the parameters", self.facts.counted, self.model, self.layers)
         self.facts = self.facts.uncounted() if counted is None else counted
 
-    def _refuse_what_cannot_be_measured(self) -> None:
-        asked = [each for each in self.selected if each.asked]
-        routed = [each.card.symbol for each in asked if each.card.fed_by == "routing"]
-        if routed and not self.layers and not self.boundary.failed:
-            raise Refused(f"{', '.join(routed)} need a router and the model shows none; name it with routers=")
-        chance = [each.card.symbol for each in asked if "random_baseline" in each.missing(self.facts.by_argument)]
-        if chance:
-            raise Refused(f"{', '.join(chance)} need the accuracy of chance; pass random_baseline=")
-
-    def attach(self, *, announces_backward: bool = False) -> None:
-        """Register the hooks; twice is once.
+    def attach(self, *, calls_begin_backward: bool = False) -> None:
+        """Register the hooks; a second call does nothing.
 
         Args:
-            announces_backward: whether the loop calls :meth:`begin_backward` after every forward pass.
+            calls_begin_backward: whether the loop calls :meth:`begin_backward` after every forward pass.
         """
-        self.boundary.call("registering the hooks", self.collector.attach, announces_backward=announces_backward)
+        self.boundary.call("registering the hooks", self.collector.attach, calls_begin_backward=calls_begin_backward)
 
     def detach(self) -> None:
-        """Remove every hook; where that fails, those that are left are removed one by one."""
+        """Remove every hook; if that fails, remove the remaining ones one by one."""
         if "removing the hooks" in self.boundary.failed:
             return
         self.boundary.call("removing the hooks", self.collector.detach, off=lambda: remove_hooks(self.model))
@@ -206,46 +200,55 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.detach()
         if kind is None:
-            self.boundary.call("reporting what is absent", self.reports.never_came)
+            self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
 
     # Where the loop is.
 
     def begin_training(self, step: int) -> None:
-        """Count from this optimizer step on, and forget what has run before.
+        """Count from this optimizer step on, and drop what has run before.
 
-        A step below the last one begins a new training: the history of the one before is dropped.
+        After a checkpoint of this step was restored, its open windows go on instead, as do those of a training that
+        ended at this step. A step below the last one begins a new training: the history of the one before is dropped.
         """
-        if step < self._step:
-            self._begin_anew()
-        self._step = self._last_due = step
-        self.facts = self.facts.restarted(step)
-        self.collector.restart()
+        if self._before_the_end is not None and step == self._step:
+            self.load_state_dict({**self._before_the_end, "history": self.history.state_dict()})
+        if self._resumed_at == step:
+            self.collector.start_clock()
+        else:
+            if step < self._step:
+                self._begin_anew()
+            self._last_due = step
+            self.facts = self.facts.restarted(step)
+            self.collector.restart()
+        self._step, self._resumed_at, self._before_the_end = step, None, None
 
     def _begin_anew(self) -> None:
         if self.history.newest():
             warn(f"a new training begins after step {self._step}: the history and final table are those of the new one")
-        self.history, self.heatmap, self.health = History(), Series(), RoutingHealth()
+        self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.reports, self._last_routing = Reports(self.selected, self.boundary), None
         self.facts = ModelFacts(random_baseline=self.facts.random_baseline)
-        self._fingerprint, self._is_baseline_logged = None, False
+        self._fingerprint, self._is_baseline_logged, self._num_rows = None, False, 0
         self._count()
 
     def measured_baseline(self, accuracy: float) -> None:
-        """Take the untrained model's accuracy for that of chance, unless chance is known."""
+        """Use the untrained model's accuracy as the accuracy of chance, unless chance is known."""
         if self.facts.random_baseline is None:
             with self.boundary.guard("the measured baseline"):
                 self.facts = replace(self.facts, random_baseline=require_baseline(accuracy))
 
-    def observe(self, batch: Any, *, data_is_new: bool = False) -> None:
+    def observe(self, batch: Any, *, data_is_new: bool = False, parts: Sequence[Any] = ()) -> None:
         """Call it with every training batch before its forward pass; a RouterTap needs those of validation, too.
 
         Args:
             batch: the batch.
             data_is_new: whether no example of it, nor of any batch before, was trained on before.
+            parts: the batches in it, where several loaders gave one each.
         """
-        self._data_is_new = data_is_new
+        self._data_is_new, self._resumed_at, self._before_the_end = data_is_new, None, None
         feeds_a_value = self._every_step or self.is_due(self._step + self._increment) or not self._is_baseline_logged
-        self.boundary.call("observing a batch", self.collector.begin_batch, batch, sampling=feeds_a_value)
+        begin = self.collector.begin_batch
+        self.boundary.call("observing a batch", begin, batch, sampling=feeds_a_value, parts=parts)
 
     @property
     def wants_gradients(self) -> bool:
@@ -280,19 +283,19 @@ class Monitor:
             self.end_validation()
 
     def begin_validation(self) -> None:
-        """What runs from here on is validation."""
+        """Collect the following forward passes as a validation."""
         self.boundary.call("observing the validation", self.collector.begin_validation)
 
     def end_validation(self, *, keep: bool = True) -> None:
-        """Training goes on; what the validation gave is kept for the next ``log``, or dropped."""
+        """Collect training again; keep what the validation gave for the next ``log``, or drop it."""
         self.boundary.call("observing the validation", self.collector.end_validation, keep=keep)
 
     def begin_backward(self) -> None:
-        """The forward pass is over; what fires from here on is recomputation. A plain loop need not say so."""
+        """Ignore hooks until :meth:`end_backward`: they belong to recomputation. A plain loop need not call it."""
         self.boundary.call("observing the backward pass", self.collector.begin_backward)
 
     def end_backward(self) -> None:
-        """The backward pass is over."""
+        """Collect forward passes again."""
         self.boundary.call("observing the backward pass", self.collector.end_backward)
 
     def is_due(self, step: int) -> bool:
@@ -304,8 +307,9 @@ class Monitor:
         return self.is_due(step) or not self._is_baseline_logged or self.collector.has_ended_validation
 
     def pass_over(self, step: int) -> None:
-        """Take note of an optimizer step that has no values; :meth:`log` does so, too."""
+        """Record an optimizer step that logs nothing; :meth:`log` does this itself."""
         self._increment, self._step = max(step - self._step, 1), step
+        self.collector.commit_batches()
 
     # A logging step.
 
@@ -315,6 +319,7 @@ class Monitor:
         accuracy: float | Tensor | None = None,
         num_examples: int | None = None,
         *,
+        weight: float | None = None,
         x: int | None = None,
     ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due; the sinks get them, too.
@@ -324,38 +329,63 @@ class Monitor:
         Args:
             step: optimizer steps done. Values are due when ``step // every_n_steps`` has changed.
             accuracy: a fraction in [0, 1], only where it is fresh.
-            num_examples: how many examples the accuracy stands for on this process, where that is known.
+            num_examples: how many answers, right or wrong, the accuracy is a share of on this process, where that is
+                known: it has a standard error then.
+            weight: the weight of this process's accuracy in the mean over processes, ``num_examples`` by default.
             x: where the sinks' x axis is, if that is not ``step``.
 
         Returns:
             ``{key: value}``. The first call also gives the ``baseline/`` values.
         """
-        results = self.boundary.call("logging", self._log, step, accuracy, num_examples)
-        return self._hand_out(results, step, x)
+        x = step if x is None else x
+        return self._hand_out(
+            step, x, self.boundary.call("logging", self._log, step, x, accuracy, num_examples, weight)
+        )
 
-    def end_training(self, *, x: int | None = None) -> dict[str, float]:
+    def end_training(self, accuracy: float | Tensor | None = None, *, x: int | None = None) -> dict[str, float]:
         """Log the window of training that is still open: what the final table shows is of one moment, the end.
 
-        In a distributed run every process calls it. In a run of one process :meth:`finish` does so itself.
-        """
-        if self._step == self._last_due:
-            return {}
-        results = self.boundary.call("logging", self._log, self._step, None, None, ends=True)
-        return self._hand_out(results, self._step, x)
+        In a distributed run every process calls it. In a run of one process :meth:`finish` does so itself. The window
+        stays open in :meth:`state_dict`, so that a training that goes on from here is one that never ended.
 
-    def _hand_out(self, results: Results | None, step: int, x: int | None) -> dict[str, float]:
+        Args:
+            accuracy: a fraction in [0, 1], only where it is fresh.
+            x: where the sinks' x axis is, if that is not the step.
+        """
+        if not self.has_open_window:
+            return {}
+        self._before_the_end = self.boundary.call("saving the state", self.state_dict)
+        step, x = self._step, self._step if x is None else x
+        results = self.boundary.call("logging", self._log, step, x, accuracy, None, None, ends=True)
+        return self._hand_out(step, x, results)
+
+    @property
+    def has_open_window(self) -> bool:
+        """Whether optimizer steps were done since values were last due."""
+        return self._step != self._last_due
+
+    def _hand_out(self, step: int, x: int, results: Results | None) -> dict[str, float]:
         if results is None or not results.values:
             return {}
         self.boundary.call("the history", self.history.append, step, results.values, x)
-        self._to_sinks("log_values", results.values, step if x is None else x)
+        self._sinks.call("log_values", results.values, x)
         self._num_rows += 1
         if overview_is_due(self._num_rows):
-            self._to_sinks("log_chart", "overview", self.history.rows("x"), final=False)
+            self._sinks.call("log_chart", "overview", self.history.rows("x"), final=False)
         for alarm in self.alarms if self._alerts else ():
-            self._to_sinks("alert", "routing/health", alarm)
+            self._sinks.call("alert", "routing/health", alarm)
         return results.values
 
-    def _log(self, step: int, accuracy: Any, num_examples: int | None, *, ends: bool = False) -> Results | None:
+    def _log(
+        self,
+        step: int,
+        x: int,
+        accuracy: Any,
+        num_examples: int | None,
+        weight: float | None,
+        *,
+        ends: bool = False,
+    ) -> Results | None:
         self.alarms = []
         due, first, has_news = ends or self.is_due(step), not self._is_baseline_logged, ends or self.has_news(step)
         self.pass_over(step)
@@ -363,7 +393,7 @@ class Monitor:
             self._last_due = step
         if not has_news and accuracy is None:
             return None
-        quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples) or Quality(unusable=1)
+        quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples, weight) or Quality(unusable=1)
         # A short window at the end says little of the routers: it is only read where there was no other.
         whole = not ends or self.facts.num_windows == 0
         window = self.collector.close(quality, due=due, first=first, routing=whole).reduced()
@@ -375,7 +405,7 @@ class Monitor:
         self._is_baseline_logged = True
         self.reports.take(results)
         if due and window.training:
-            self.boundary.call("the verdict on the routers", self._judge, step, window.training)
+            self.boundary.call("the verdict on the routers", self._judge, step, x, window.training)
         return results
 
     def _report_failures(self, window: Window) -> None:
@@ -385,21 +415,14 @@ class Monitor:
             if part not in self.boundary.failed:
                 self.boundary.fail(part, RuntimeError("it failed on another process"))
 
-    def _judge(self, step: int, routing: RoutingSums) -> None:
+    def _judge(self, step: int, x: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""
         if self.observer:
             self.observer.warn_about_unobserved_layers()
         self._last_routing = routing
         if said := describe_coverage(routing):
             self.boundary.warn("routing/coverage", said, UserWarning)
-        loads = {
-            layer: load
-            for group in routing.groups
-            for layer, load in zip(group.layers, group.states()["load"].tolist(), strict=True)
-        }
-        self.heatmap.append(
-            {"step": step, "loads": {layer: loads[layer] for layer in routing.layers}}, MAX_HEATMAP_STEPS
-        )
+        self.heatmap.append(step, x, routing)
         self.alarms = [f"step {step}: {each.kind} in {each.layer}: {each.text}" for each in self.health.new(routing)]
         for alarm in self.alarms:
             warn(alarm, UserWarning)
@@ -417,15 +440,15 @@ class Monitor:
         """
         if not is_distributed():
             self.end_training()
-        self.boundary.call("reporting what is absent", self.reports.never_came)
+        self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
         table = self._table()
-        self._to_sinks("log_table", "final_benchmark", table)
-        self._to_sinks("log_chart", "overview", self.history.rows("x"))
-        if snapshots := self.heatmap.kept():
-            self._to_sinks("log_chart", "heatmap", snapshots)
+        self._sinks.call("log_table", "final_benchmark", table)
+        self._sinks.call("log_chart", "overview", self.history.rows("x"))
+        if snapshots := self.heatmap.rows("x"):
+            self._sinks.call("log_chart", "heatmap", snapshots)
         if verdict := self.boundary.call("the verdict on the routers", self.verdict):
-            self._to_sinks("set_summary", "routing/health", verdict)
-        self._to_sinks("close")
+            self._sinks.call("set_summary", "routing/health", verdict)
+        self._sinks.call("close")
         return table
 
     def _table(self) -> BenchmarkTable:
@@ -438,54 +461,56 @@ class Monitor:
             facts=self.facts,
             measured=measured,
             errors=self.reports.errors,
-            benchmark=self.benchmark,
+            # Beside what may be a language model, vision models say nothing.
+            benchmark=None if self.benchmark == "auto" and self.counter.may_have_tokens else self.benchmark,
         )
 
     def use_sinks(self, sinks: Iterable[Sink]) -> None:
-        """Hand everything to these sinks from here on."""
-        self.sinks = list(sinks)
-        self._failed_calls.clear()
+        """Use these sinks from now on."""
+        self._sinks = SinkGroup(sinks, self.boundary)
 
-    def _to_sinks(self, method: str, *arguments: Any, **settings: Any) -> None:
-        call = "a preview" if settings.get("final") is False else method
-        for place, sink in enumerate(self.sinks):
-            if (place, call) not in self._failed_calls:
-                off = functools.partial(self._failed_calls.add, (place, call))
-                part = f"{sink.name}, {call}"
-                self.boundary.call(part, getattr(sink, method), *arguments, off=off, **settings)
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where values, final table, charts and alerts go."""
+        return self._sinks.sinks
+
+    # Checkpoints.
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, so that history and final table go on where they were."""
+        """What a checkpoint needs, so that a resumed training is one that was never interrupted.
+
+        The open windows are those of this process: a checkpoint stands for all processes as if they had as much.
+        """
+        if self._before_the_end is not None:
+            return dict(self._before_the_end)
         return {
+            "step": self._step,
+            "last_due": self._last_due,
             "history": self.history.state_dict(),
-            "facts": self._facts_now().state_dict(),
+            "heatmap": self.heatmap.state_dict(),
+            "facts": self.facts.state_dict(),
             "errors": dict(self.reports.errors),
+            "window": self.collector.state_dict(),
         }
 
-    def _facts_now(self) -> ModelFacts:
-        """With the examples and tokens that came since the last logging step, as if all processes had as many."""
-        examples, tokens = self.collector.open_counts()
-        seen = self.facts.seen_examples + examples * num_processes()
-        return replace(self.facts, seen_examples=seen, seen_tokens=self.facts.seen_tokens + tokens * num_processes())
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was; what it does not have begins anew."""
-        missing = [name for name in ("history", "facts", "errors") if name not in state]
+        """Restore from a checkpoint; what it does not have begins anew, what is not known is ignored."""
+        missing = [name for name in STATE if name not in state]
         if missing:
             warn(f"another version wrote the checkpoint: its state has no {', '.join(missing)}, which begin anew")
-        with self.boundary.guard("the history of the checkpoint"):
+        self._before_the_end = None
+        guard = self.boundary.guard
+        with guard("the step of the checkpoint"):
+            self._step = self._last_due = int(state.get("step", 0))
+            self._last_due = int(state.get("last_due", self._step))
+        with guard("the history of the checkpoint"):
             self.history.load_state_dict(state.get("history", {"series": []}))
-        with self.boundary.guard("the facts of the checkpoint"):
+        with guard("the heatmap of the checkpoint"):
+            self.heatmap.load_state_dict(state.get("heatmap", {}))
+        with guard("the facts of the checkpoint"):
             self.facts = self.facts.restored(state.get("facts", {}))
-        with self.boundary.guard("the standard errors of the checkpoint"):
-            self.reports.restored(state.get("errors", {}))
-
-
-def check_options(every_n_steps: int, random_baseline: float | None, observe: str) -> None:
-    """Raise ``ValueError`` for what can be told before there is a model."""
-    if every_n_steps < 1:
-        raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
-    if random_baseline is not None:
-        require_baseline(random_baseline)
-    if observe not in ("sampled", "every_step"):
-        raise ValueError(f'observe must be "sampled" or "every_step", got {observe!r}')
+        with guard("the standard errors of the checkpoint"):
+            self.reports.restored(state.get("errors", {}), self.history.newest())
+        with guard("the open window of the checkpoint"):
+            self.collector.load_state_dict(state.get("window", {}))
+        self._resumed_at = self._step if "window" in state else None

@@ -1,4 +1,4 @@
-"""What is said once in a run: values that are undefined, and metrics that were asked for and are absent."""
+"""Warnings issued once per run: values that are undefined, and metrics that were asked for and are absent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from intensive_callbacks.monitor.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from intensive_callbacks.boundary import Boundary
     from intensive_callbacks.monitor.evaluate import Results
@@ -39,7 +39,7 @@ class Reports:
         for symbol, why in results.absent.items():
             self._report_absent(symbol, why)
 
-    def never_came(self) -> None:
+    def warn_about_missing(self) -> None:
         """Warn once about each metric that was asked for and never got a value, in a run that logged others."""
         for each in self._selected:
             if each.asked and self._logged and not self._has_logged(each):
@@ -56,6 +56,7 @@ class Reports:
         failed = selected.card.symbol in self._boundary.failed
         return failed or any(each == key or each.startswith(f"{key}_") for each in self._logged)
 
-    def restored(self, errors: Mapping[str, float]) -> None:
-        """Go on with the standard errors of a checkpoint."""
+    def restored(self, errors: Mapping[str, float], logged: Iterable[str]) -> None:
+        """Restore the standard errors of a checkpoint, and the keys that its run has logged."""
         self.errors = {str(key): float(value) for key, value in errors.items()}
+        self._logged = set(logged)

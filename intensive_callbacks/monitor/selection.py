@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torchmetrics import Metric
 
 from intensive_callbacks import cards
@@ -31,11 +32,13 @@ class Selected:
         card: what is said about it.
         given: the user's own metric.
         asked: whether it was asked for by name or as an object, not as one of the default.
+        learned: sizes that the first batch has shown, by the name of the constructor's argument.
     """
 
     card: Card
     given: Metric | None = None
     asked: bool = True
+    learned: dict[str, int] = field(default_factory=dict)
     _built: dict[tuple[float, ...], Metric] = field(default_factory=dict, repr=False)
     _reads_sums: bool | None = field(default=None, repr=False)
 
@@ -54,14 +57,29 @@ class Selected:
         """The names of the arguments that its ``update`` takes."""
         return arguments_of_update(self.metric_class)[1]
 
+    @cached_property
+    def learnable(self) -> Mapping[str, str]:
+        """The sizes that a batch shows: the argument of ``update`` whose last dimension each one is."""
+        return LEARNABLE.get(self.metric_class.__name__, {}) if self.given is None else {}
+
+    def learn(self, *args: Any, **kwargs: Any) -> None:
+        """Learn the sizes from the arguments of the first ``update``."""
+        arguments = inspect.signature(self.metric_class.update).bind(None, *args, **kwargs).arguments
+        self.restore({size: torch.as_tensor(arguments[name]).shape[-1] for size, name in self.learnable.items()})
+
+    def restore(self, learned: Mapping[str, int]) -> None:
+        """Take the sizes that were learned before."""
+        self.learned = dict(learned)
+
     def missing(self, facts: Mapping[str, float]) -> list[str]:
         """The required facts that are not known."""
-        return [name for name in self.required if name not in facts]
+        return [name for name in self.required if name not in {**facts, **self.learned}]
 
     def metric(self, facts: Mapping[str, float]) -> Metric:
         """The metric for these facts, built once: the caller overwrites its states."""
         if self.given is not None:
             return self.given
+        facts = {**facts, **self.learned}
         values = tuple(facts[name] for name in self.required)
         if values not in self._built:
             if len(self._built) >= MAX_BUILT:
@@ -77,7 +95,8 @@ class Selected:
             metric: Metric = self.given.clone()
             metric.reset()
         else:
-            metric = self.metric_class(**{name: facts[name] for name in self.required})
+            known = {**facts, **self.learned}
+            metric = self.metric_class(**{name: known[name] for name in self.required})
         return metric
 
     def reads_routing_sums(self, facts: Mapping[str, float]) -> bool:
@@ -91,6 +110,16 @@ class Selected:
         """When its value is NaN."""
         return getattr(self.metric_class, "undefined", "no data has come")
 
+
+# By class, the sizes that a batch shows: the argument of ``update`` whose last dimension each one is. A number of
+# categories is none: the first batch need not have all of them.
+LEARNABLE = {
+    "EffectiveDimensionality": {"num_features": "features"},
+    "GaussianTransferEntropy": {"num_source": "source", "num_target": "target"},
+    "IntegratedInformation": {"num_components": "states"},
+    "LayerwiseMean": {"num_layers": "values"},
+    "TaskInformation": {"num_classes": "logits"},
+}
 
 # One for each number of experts, and for a few active sizes.
 MAX_BUILT = 8
@@ -178,7 +207,7 @@ def select_tap(into: str | Metric) -> Selected:
 
 def refuse_unknown_facts(selected: Selected) -> None:
     """Raise ``ValueError`` if a metric's constructor requires what no run ever knows."""
-    unknown = [name for name in selected.required if name not in SOURCES]
+    unknown = [name for name in selected.required if name not in SOURCES and name not in selected.learnable]
     if unknown:
         name = selected.metric_class.__name__
         arguments = ", ".join(f"{argument}=..." for argument in unknown)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from intensive_callbacks.boundary import Hook, Refused, undisturbed
-from intensive_callbacks.monitor.states import take_states
+from intensive_callbacks.monitor.states import put_states, take_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tap:
-    """A forward hook on one module that feeds one metric.
+    """A forward hook on a module that feeds one metric.
 
     Args:
-        module: the module to observe, or its name in the model.
+        module: the module to observe, or its name in the model, or a pattern of several names, such as
+            ``"blocks.*.mlp"``, whose modules then feed the metric together.
         read: ``read(inputs, output)`` gets the positional arguments and the output of the module's forward, detached,
             and returns the arguments of the metric's update: a tuple, a dict, or a single value.
-        into: the metric, or the key or symbol of one, which is then built from what is known of the model.
+        into: the metric, or the key or symbol of one, which is then built from what is known of the model; the width of
+            features, logits or states is that of the first batch.
 
     A tap is read in the validation where there is one, otherwise in the training steps that feed a logged value. Its
     metric is emptied when it has been logged. In a model that was compiled before, a tap breaks the graph.
@@ -52,18 +54,21 @@ class Tap:
     read: Callable[[Any, Any], Any]
     into: Metric | str
 
-    def find(self, modules: Mapping[str, nn.Module]) -> nn.Module:
-        """The module that is observed, among the named modules of a model.
+    def find(self, modules: Mapping[str, nn.Module]) -> list[nn.Module]:
+        """The modules that are observed, among the named modules of a model.
 
         Raises:
             ValueError: if the model has no module of this name.
         """
         if isinstance(self.module, nn.Module):
-            return self.module
-        if self.module not in modules:
+            return [self.module]
+        if self.module in modules:
+            return [modules[self.module]]
+        found = [module for name, module in modules.items() if fnmatchcase(name, self.module)]
+        if not found:
             known = ", ".join(name for name in modules if name)
             raise Refused(f"a Tap names the module {self.module!r}, but the model has only {known}")
-        return modules[self.module]
+        return found
 
 
 @dataclass
@@ -84,7 +89,11 @@ class RouterTap:
         >>> from intensive_callbacks import CouplingQuality, RouterTap
         >>> tap = RouterTap(
         ...     "layers.3.mlp",
-        ...     lambda sample, batch: (batch["input_ids"].flatten() % 256, sample.expert_ids[:, 0]),
+        ...     lambda sample, batch: {
+        ...         "x": batch["input_ids"].flatten() % 256,
+        ...         "y": sample.expert_ids[:, 0],
+        ...         "mask": sample.mask,  # padding is left out
+        ...     },
         ...     CouplingQuality(num_x=256, num_y=64),
         ... )
     """
@@ -94,7 +103,7 @@ class RouterTap:
     into: Metric | str
 
     def find(self, layers: Iterable[str]) -> list[str]:
-        """The observed layers that are meant.
+        """The observed layers that match.
 
         Raises:
             ValueError: if there is none.
@@ -112,16 +121,16 @@ class Feeder:
 
     Args:
         name: the part's name in warnings.
-        build: gives the metric, the first time that there is something to feed it with.
+        build: gives the metric, when there first is something to feed it with, from the arguments of its update.
         boundary: what an exception is reported to; the feeder is then off for the rest of the run.
     """
 
-    def __init__(self, name: str, build: Callable[[], Metric], boundary: Boundary) -> None:
+    def __init__(self, name: str, build: Callable[..., Metric | None], boundary: Boundary) -> None:
         self.name = name
         self.is_open, self.has_failed = False, False
         self._build, self._boundary = build, boundary
         self._metric: Metric | None = None
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
 
     def open(self) -> None:
         """Feed the metric with what comes from here on."""
@@ -131,8 +140,8 @@ class Feeder:
         """Ignore what comes from here on."""
         self.is_open = False
 
-    def register(self, module: nn.Module, read: Callable[[Any, Any], Any]) -> None:
-        """Feed the metric by a forward hook on ``module``."""
+    def register(self, modules: Iterable[nn.Module], read: Callable[[Any, Any], Any]) -> None:
+        """Feed the metric by a forward hook on each of the modules."""
 
         @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it unannotated
         def forward_ended(_module: nn.Module, inputs: Any, output: Any) -> None:
@@ -141,7 +150,7 @@ class Feeder:
                 self.feed(read, *tree_map_only(Tensor, Tensor.detach, (inputs, output)))
 
         hook = Hook(self._boundary.call, self.name, forward_ended, off=self.disable)
-        self._handle = module.register_forward_hook(hook)
+        self._handles = [module.register_forward_hook(hook) for module in modules]
 
     def feed(self, read: Callable[..., Any], *arguments: Any) -> None:
         """Update the metric with what ``read(*arguments)`` returns: a tuple, a dict or a single value."""
@@ -149,14 +158,12 @@ class Feeder:
             return
         with undisturbed(), torch.no_grad():
             values = read(*arguments)
+            named = values if isinstance(values, dict) else {}
+            unnamed = () if isinstance(values, dict) else values if isinstance(values, tuple) else (values,)
             if self._metric is None:
-                self._metric = self._build()
-            if isinstance(values, dict):
-                self._metric.update(**values)
-            elif isinstance(values, tuple):
-                self._metric.update(*values)
-            else:
-                self._metric.update(values)
+                self._metric = self._build(*unnamed, **named)
+            if self._metric is not None:
+                self._metric.update(*unnamed, **named)
 
     def feed_safely(self, read: Callable[..., Any], *arguments: Any) -> None:
         """The same for a caller in somebody's forward."""
@@ -168,21 +175,40 @@ class Feeder:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the hook."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
-    def take(self, *, reset: bool = True) -> tuple[States, States]:
-        """The metric's states, those to add and those to concatenate; if ``reset``, the metric begins anew."""
+    def take(self, *, reset: bool = True) -> tuple[States, States] | None:
+        """The metric's states, those to add and those to concatenate; if ``reset``, the metric begins anew.
+
+        ``None`` before the first batch where only that tells how to build the metric.
+        """
         if self._metric is None:
             self._metric = self._build()
+        if self._metric is None:
+            return None
         states = take_states(self._metric)
         if reset:
             self._metric.reset()
         return states
 
+    @property
+    def was_fed(self) -> bool:
+        """Whether there is anything to save."""
+        return self._metric is not None and not self.has_failed
+
+    def restore(self, sums: States, samples: States) -> None:
+        """Overwrite the metric's states with those that :meth:`take` returned."""
+        if self._metric is None:
+            self._metric = self._build()
+        if self._metric is not None:
+            device = self._metric.device
+            sums, samples = ({name: each.to(device) for name, each in states.items()} for states in (sums, samples))
+            put_states(self._metric, sums, samples)
+
     def reset(self) -> None:
-        """Forget what the metric was fed with."""
+        """Reset the metric."""
         if self._metric is not None:
             self._metric.reset()

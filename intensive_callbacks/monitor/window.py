@@ -35,8 +35,13 @@ class Quality:
     unusable: float = 0.0
 
     @classmethod
-    def of(cls, accuracy: Any, num_examples: int | None = None) -> Quality:
+    def of(cls, accuracy: Any, num_examples: int | None = None, weight: float | None = None) -> Quality:
         """The sums of one accuracy; none where it is ``None``.
+
+        Args:
+            accuracy: a fraction in [0, 1].
+            num_examples: how many answers it is a share of, where that is known.
+            weight: its weight beside those of other processes, ``num_examples`` by default.
 
         Raises:
             ValueError: if it is no finite number in [0, 1], or the number of examples is negative.
@@ -50,9 +55,9 @@ class Quality:
         if not 0 <= value <= 1:
             hint = "; divide percent by 100" if 1 < value <= 100 else ""
             raise ValueError(f"accuracy must be a fraction in [0, 1], got {value:g}{hint}")
-        weight = 1 if num_examples is None else num_examples
-        if weight < 0:
-            raise ValueError(f"num_examples must not be negative, got {weight}")
+        if num_examples is not None and num_examples < 0:
+            raise ValueError(f"num_examples must not be negative, got {num_examples}")
+        weight = num_examples if num_examples is not None else 1 if weight is None else weight
         return cls(value * weight, weight, num_examples is None and weight > 0)
 
     @property

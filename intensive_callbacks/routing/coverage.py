@@ -14,7 +14,7 @@ TOLERANCE = 1e-3
 
 def describe_coverage(sums: RoutingSums) -> str | None:
     """The layers whose coverage is not 1 and the cause that fits; ``None`` where all is counted once."""
-    wrong = {}
+    wrong: dict[str, float] = {}
     for group in sums.groups:
         states = group.states()
         values = routing_coverage_compute(states["load"], states["num_dropped"], states["num_expected"]).tolist()
@@ -45,6 +45,6 @@ def _cause(coverage: float) -> str:
             "observer.in_backward around backward), or processes that share a batch are added up"
         )
     return (
-        "more selections were counted than the tokens that entered have. Padding that the experts compute is counted, or "
-        "a token has more experts than the layer's num_experts_per_token"
+        "more selections were counted than the tokens that entered have. Padding that the experts compute is counted, "
+        "or a token has more experts than the layer's num_experts_per_token"
     )

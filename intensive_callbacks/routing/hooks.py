@@ -13,8 +13,8 @@ from intensive_callbacks.boundary import undisturbed
 from intensive_callbacks.routing.decision import Decision
 from intensive_callbacks.routing.edge import FunctionWatch
 from intensive_callbacks.routing.proof import ExpertRows, settle
-from intensive_callbacks.routing.reading import ROUTER, Reading
 from intensive_callbacks.routing.readers import ExpertsArguments
+from intensive_callbacks.routing.reading import ROUTER, Reading
 from intensive_callbacks.routing.sample import RouterSample
 from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call, note
 
@@ -38,8 +38,8 @@ NUM_PROVEN = 2  # forwards of each mode whose reading is compared with what the 
 class LayerHooks:
     """Hooks that read one layer's decision in every forward and add it to the layer's statistics.
 
-    The decision is complete, and counted, when the outermost of the layer's modules returns. In the first eager forwards
-    of training and of evaluation it is compared with what the experts computed, which wins.
+    The decision is complete, and counted, when the outermost of the layer's modules returns. In the first eager
+    forwards of training and of evaluation it is compared with what the experts computed, which wins.
 
     Args:
         context: the switches and the boundary that all layers share.
@@ -132,7 +132,7 @@ class LayerHooks:
             self._rows.arrive(number, args, kwargs)
             self._aside = False
 
-    def _depart(self, number: int, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _depart(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         if self._depth > 0 and self._proof is not None and not self._context.paused:
             self._aside = True
             self._rows.depart(number, output)
@@ -153,7 +153,7 @@ class LayerHooks:
         """Stop looking in the middle of a forward that Ctrl-C broke off: torch calls no hook then."""
         self._depth = 0
         if self._watching is not None:
-            self._watching.__exit__(None, None, None)
+            self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._watching = None
         self._end_proof()
         self._clear()
@@ -258,14 +258,17 @@ class LayerHooks:
         training = self.layer.block.training
         self._to_prove[training] -= 1
         call = self._context.boundary.call
-        reading, said = call(f"the proof of {self.part}", settle, self._rows, self.decision, output) or (Reading(), None)
+        reading, said = call(f"the proof of {self.part}", settle, self._rows, self.decision, output) or (
+            Reading(),
+            None,
+        )
         if said is not None:
             self._context.warn_about_reading(self.layer.name, said, counted=bool(reading.from_experts))
         if reading != Reading():
             self._adopt(training, reading)
         self.decision.measure_k()
 
-    def _adopt(self, training: bool, reading: Reading) -> None:  # noqa: FBT001
+    def _adopt(self, training: bool, reading: Reading) -> None:
         """Read this forward of a mode, and those to come, in another way than usual."""
         self.decision.adopt(reading)
         self._readings[training] = reading

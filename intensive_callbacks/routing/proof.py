@@ -1,7 +1,7 @@
-"""What the experts of a layer computed in a forward, beside which the reading of its decision is checked.
+"""What the experts of a layer computed in a forward, with which the reading of its decision is compared.
 
-Each expert that is a module is called with its rows; experts in one tensor are multiplied with theirs. Where all experts
-compute for all tokens, the weights of the layer's output over theirs are solved for.
+Each expert that is a module is called with its rows; experts in one tensor are multiplied with theirs. Where all
+experts compute for all tokens, the weights of the layer's output over theirs are solved for.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def settle(rows: ExpertRows, decision: Decision, output: Any) -> tuple[Reading, 
     if usual_load is not None and not rows.modules:
         return Reading(), _both(usual_load, truths[0])
     drops = usual_load is not None and bool((truths[-1] <= usual_load).all())
-    by_filled = rows.are_masked or (drops and not bool((truths[0] <= usual_load).all()))
+    by_filled = rows.are_masked or (usual_load is not None and drops and not bool((truths[0] <= usual_load).all()))
     said = None if drops or usual_load is None else _both(usual_load, truths[0])
     return Reading(from_experts="filled rows" if by_filled else "rows"), said
 
@@ -190,7 +190,7 @@ def _candidates(decision: Decision) -> Iterator[tuple[tuple[Place, ...], Tensor]
 
 
 def _fits(load: Tensor, truths: Sequence[Tensor]) -> bool:
-    """Whether a load is what the experts computed, or was computed a whole number of times, as for samples of tokens."""
+    """Whether a load is what the experts computed, or a whole fraction of it, as of samples with many tokens each."""
     total = int(load.sum())
     for truth in truths:
         times, rest = divmod(int(truth.sum()), total) if total else (0, 1)
@@ -211,7 +211,7 @@ def _is_part(candidate: Tensor, usual: Tensor, decision: Decision) -> bool:
 
 
 def _solve(rows: ExpertRows, decision: Decision, output: Any) -> Tensor | None:
-    """For the first tokens, which experts' outputs the layer's output is made of, ``[T, E]``; ``None`` if unsolvable."""
+    """Which experts' outputs the layer's output is made of, for the first tokens, ``[T, E]``; ``None`` if unknown."""
     target = next((x for x in _flat(output) if _has_rows(x) and _num_rows(x) == decision.num_tokens), None)
     parts = [rows.outputs.get(expert) for expert in range(rows.num_experts)]
     if target is None or any(part is None for part in parts) or decision.num_classes > rows.num_experts:

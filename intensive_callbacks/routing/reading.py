@@ -1,4 +1,4 @@
-"""Which tensors of a layer's forward are its decision: the usual ones, or those that its experts were seen to follow."""
+"""Which tensors of a layer's forward are its decision: the usual ones, or those that its experts follow."""
 
 from __future__ import annotations
 

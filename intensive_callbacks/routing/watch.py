@@ -123,7 +123,11 @@ def _see_capacity(decision: Decision, call: Call) -> None:
 
 def _see_scores(decision: Decision, call: Call) -> None:
     """A product with a last dimension of E, before the selection: logits."""
-    if not decision.is_selected and call.output.is_floating_point() and call.output.shape[-1:] == (decision.num_classes,):
+    if (
+        not decision.is_selected
+        and call.output.is_floating_point()
+        and call.output.shape[-1:] == (decision.num_classes,)
+    ):
         decision.score(logits=call.output)
 
 

@@ -161,7 +161,7 @@ def plain(tmp_path_factory):
 
 
 PARTS = {
-    "monitor": ("monitor.", "callback."),
+    "monitor": ("monitor.", "callback.", "trainer_state."),
     "routing": ("routing.",),
     "footprint": ("footprint.",),
     "metrics": ("functional.", "metrics."),

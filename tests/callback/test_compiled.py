@@ -134,7 +134,7 @@ def test_no_token_is_routed_twice(part):
         callback = watching(per_layer=True, metrics=["CES", "routing/load_entropy", "P2F"], observe="every_step")
         recorder = Recorder()
         fit(callback, recorder, model=model, logger=logger, max_steps=4, log_every_n_steps=1)
-        loads = [row["loads"] for row in callback.monitor.heatmap.kept()]
+        loads = [row["loads"] for row in callback.monitor.heatmap.rows()]
         values = callback.history.newest()
         return recorder.losses, loads, {key: values[key] for key in values if not key.startswith("cost/")}  # its speed
 

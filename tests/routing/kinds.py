@@ -1,4 +1,4 @@
-"""Layers whose decision is easily misread; each notes which expert's output counts for which token, and what it dropped."""
+"""Layers whose decision is easily misread; each notes what its experts compute and what it dropped."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class Places4d(Kind):
     equations = "bnd,bnec->becd", "becd,bnec->bnd"
 
     def forward(self, x):
-        weights, ids = self.gate(x).softmax(-1).topk(1)
+        _, ids = self.gate(x).softmax(-1).topk(1)
         chosen = F.one_hot(ids[..., 0], E)
         place = chosen.cumsum(1) * chosen - 1
         mask = (F.one_hot(place.clamp_min(0), x.shape[1])[..., :3] * chosen[..., None]).float()
@@ -267,7 +267,7 @@ class PlacesFirst(Places4d):
 
     def forward(self, x):
         einsum = torch.einsum
-        weights, ids = self.gate(x).softmax(-1).topk(1)
+        _, ids = self.gate(x).softmax(-1).topk(1)
         chosen = F.one_hot(ids[..., 0], E)
         place = chosen.cumsum(1) * chosen - 1
         mask = (F.one_hot(place.clamp_min(0), x.shape[1])[..., :3] * chosen[..., None]).float()

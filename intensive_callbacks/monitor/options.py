@@ -1,0 +1,36 @@
+"""What is refused before training starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from intensive_callbacks.boundary import Refused
+from intensive_callbacks.functional.checks import require_baseline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from intensive_callbacks.monitor.selection import Selected
+
+
+def check_options(every_n_steps: int, random_baseline: float | None, observe: str) -> None:
+    """Raise ``ValueError`` for what can be told before there is a model."""
+    if every_n_steps < 1:
+        raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
+    if random_baseline is not None:
+        require_baseline(random_baseline)
+    if observe not in ("sampled", "every_step"):
+        raise ValueError(f'observe must be "sampled" or "every_step", got {observe!r}')
+
+
+def refuse_what_cannot_be_measured(
+    selected: Sequence[Selected], facts: Mapping[str, float], *, has_router: bool
+) -> None:
+    """Raise ``ValueError`` for a metric that was asked for and that this model, or what is known, cannot give."""
+    asked = [each for each in selected if each.asked]
+    routed = [each.card.symbol for each in asked if each.card.fed_by == "routing"]
+    if routed and not has_router:
+        raise Refused(f"{', '.join(routed)} need a router and the model shows none; name it with routers=")
+    chance = [each.card.symbol for each in asked if "random_baseline" in each.missing(facts)]
+    if chance:
+        raise Refused(f"{', '.join(chance)} need the accuracy of chance; pass random_baseline=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
 
 
+SIGNIFICANT = 0.05
+MAX_DISCORDANT = 1000  # beyond that the shares are as good as even
+
+
 @dataclass(frozen=True)
 class Difference:
     """The difference of two models in one quantity.
@@ -31,6 +35,8 @@ class Difference:
         low: the lower end of the 95 % interval of first - second.
         high: the upper end.
         better: the direction in which the better value lies.
+        pooled: first minus second if both had the accuracy of both together: what the costs alone make of it.
+        is_significant: whether the exact test refuses that both have that accuracy.
     """
 
     quantity: str
@@ -40,6 +46,8 @@ class Difference:
     low: float
     high: float
     better: str
+    pooled: float = 0.0
+    is_significant: bool = True
 
     @property
     def value(self) -> float:
@@ -48,8 +56,13 @@ class Difference:
 
     @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second, ``None`` if the interval contains 0."""
+        """0 if the first model is better, 1 if the second; ``None`` unless interval and exact test agree.
+
+        Where the exact test leaves the accuracies equal, the costs alone must point the same way.
+        """
         if self.better == "neither" or not (self.low > 0 or self.high < 0):
+            return None
+        if not self.is_significant and not self.pooled * (self.low + self.high) > 0:
             return None
         return int((self.low > 0) != (self.better == "higher"))
 
@@ -79,9 +92,21 @@ class Comparison:
         headline = (
             f"{first} against {second} on the same {self.num_examples:,} examples: "
             f"{self.only_first} only {first} has right, {self.only_second} only {second} "
-            f"(McNemar p = {self.p_value:.2g})"
+            f"(McNemar p = {self.p_value:.2g}){self._needed()}"
         )
         return "\n".join([headline, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
+
+    def _needed(self) -> str:
+        """How many examples would have to be answered differently for a verdict, if they went on in these shares."""
+        wins, discordant = max(self.only_first, self.only_second), self.only_first + self.only_second
+        if self.p_value < SIGNIFICANT:
+            return ""
+        share = wins / discordant if discordant else 1.0
+        for number in range(discordant + 1, MAX_DISCORDANT):
+            won = round(share * number)
+            if mcnemar(won, number - won) < SIGNIFICANT:
+                return f"; a verdict needs about {number} that only one has right, there are {discordant}"
+        return f"; no verdict at these shares of the {discordant} that only one has right"
 
 
 def _sentence(difference: Difference, models: tuple[str, str]) -> str:
@@ -143,7 +168,11 @@ def compare(
     shares = _resampled(pairs, num_resamples, seed)
     counts = torch.tensor([both + only_first, both + only_second], dtype=torch.float64)
     accuracies = counts / num_examples
-    differences = [_difference("accuracy", "fraction", "higher", accuracies, shares)]
+    p_value = mcnemar(only_first, only_second)
+    is_significant = p_value < SIGNIFICANT
+    pooled = accuracies.mean()
+    accuracy = _difference("accuracy", "fraction", "higher", accuracies, shares)
+    differences = [replace(accuracy, is_significant=is_significant)]
     for name in metrics:
         try:
             of_first, of_second = metric_of_accuracy(name, first), metric_of_accuracy(name, second)
@@ -154,13 +183,15 @@ def compare(
         if values.isnan().any() or resampled.isnan().any():
             continue
         described = card(name)
-        differences.append(_difference(described.symbol, described.unit, described.better, values, resampled))
+        difference = _difference(described.symbol, described.unit, described.better, values, resampled)
+        by_cost = float(of_first(pooled) - of_second(pooled))
+        differences.append(replace(difference, pooled=by_cost, is_significant=is_significant))
     return Comparison(
         models=(first.model, second.model),
         num_examples=num_examples,
         only_first=only_first,
         only_second=only_second,
-        p_value=mcnemar(only_first, only_second),
+        p_value=p_value,
         differences=tuple(differences),
     )
 

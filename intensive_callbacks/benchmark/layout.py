@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.grid import Cell, Column, Grid, Group
 
 CONVENTION = (
-    "One convention for every row: P3 is per active parameter; FLOPs are 2 x active parameters per token, or counted "
-    "(1 MAC = 2) per example; weights are in the format released or scored. ± is one standard error; bold the best of "
+    "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2), or 2 x active parameters "
+    "per token where no count is published; weights are in the format released or scored. ± is one standard error; bold the best of "
     "a group."
 )
 DASH = "—"

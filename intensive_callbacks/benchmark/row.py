@@ -99,8 +99,8 @@ class BenchmarkRow:
     def facts(self) -> dict[str, float | None]:
         """The arguments of the metrics besides the accuracy, by one convention for every row.
 
-        Parameters are the active ones. FLOPs per token are 2 x active parameters, also where a count is known; FLOPs
-        per example do not follow from parameters and are those of the row.
+        Parameters are the active ones. FLOPs are those that were counted; per token they are 2 x active parameters where
+        no count is known, per example they do not follow from parameters.
         """
         analytic = None if self.active_params is None else 2 * self.active_params
         return {
@@ -108,7 +108,7 @@ class BenchmarkRow:
             "total_params": self.total_params,
             "active_params": self.active_params,
             "num_bytes": self.num_bytes,
-            "num_flops": analytic if self.per == "token" else self.num_flops,
+            "num_flops": analytic if self.per == "token" and self.num_flops is None else self.num_flops,
             "num_tokens": self.num_tokens,
             "random_baseline": self.random_baseline,
         }

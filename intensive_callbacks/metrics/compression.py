@@ -1,6 +1,6 @@
 """Information for the size of a model, as a metric: ``functional/compression.py`` has the mathematics."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -67,6 +67,7 @@ class EffectiveCompressionRatio(SampleMetric):
     """
 
     num_invalid: Tensor
+    facts: ClassVar[dict[str, str]] = {"num_params": "total_params"}  # in a run, where others take the active ones
     higher_is_better = True
     undefined = (
         "no output was seen, the model has fewer than two parameters, or the estimator failed: see its own warning"

@@ -73,14 +73,20 @@ class Selected:
 
     def missing(self, facts: Mapping[str, float]) -> list[str]:
         """The required facts that are not known."""
-        return [name for name in self.required if name not in {**facts, **self.learned}]
+        return [name for name in self.required if name not in self._known(facts)]
+
+    def _known(self, facts: Mapping[str, float]) -> dict[str, float]:
+        """The values of the constructor's arguments: the fact of each name, unless the class takes another."""
+        others: Mapping[str, str] = getattr(self.metric_class, "facts", {})
+        renamed = {name: facts[fact] for name, fact in others.items() if fact in facts}
+        return {**facts, **renamed, **self.learned}
 
     def metric(self, facts: Mapping[str, float]) -> Metric:
         """The metric for these facts, built once: the caller overwrites its states."""
         if self.given is not None:
             return self.given
-        facts = {**facts, **self.learned}
-        values = tuple(facts[name] for name in self.required)
+        known = self._known(facts)
+        values = tuple(known[name] for name in self.required)
         if values not in self._built:
             if len(self._built) >= MAX_BUILT:
                 self._built.clear()
@@ -95,7 +101,7 @@ class Selected:
             metric: Metric = self.given.clone()
             metric.reset()
         else:
-            known = {**facts, **self.learned}
+            known = self._known(facts)
             metric = self.metric_class(**{name: known[name] for name in self.required})
         return metric
 

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from benchmark_table.rows import DENSE, MOE
 from intensive_callbacks.benchmark.compare import compare, mcnemar
+from intensive_callbacks.benchmark.row import BenchmarkRow
 
 
 def answered(row, right):
@@ -90,3 +91,22 @@ def test_metric_without_figures_is_skipped():
     said = [difference.quantity for difference in compare(answered(MOE, right), unknown).differences]
     assert "P3" in said
     assert "MER" not in said
+
+
+@pytest.mark.parametrize(("lost", "is_better"), [(4, False), (5, False), (6, True), (10, True)])
+def test_a_verdict_needs_the_exact_test(lost, is_better):
+    facts = {"task": "t", "protocol": "p", "source": "s", "active_params": 1e6}
+    first = BenchmarkRow(model="A", correct=dict.fromkeys(range(100), True), **facts)
+    second = BenchmarkRow(model="B", correct={i: i >= lost for i in range(100)}, **facts)
+    said = str(compare(first, second, ["P3"]))
+    assert ("is better" in said) == is_better
+    assert ("a verdict needs about 6 that only one has right" in said) == (not is_better)
+
+
+def test_costs_decide_where_the_accuracies_may_be_equal():
+    facts = {"task": "t", "protocol": "p", "source": "s"}
+    first = BenchmarkRow(model="A", correct=dict.fromkeys(range(100), True), active_params=4e6, **facts)
+    second = BenchmarkRow(model="B", correct={i: i >= 4 for i in range(100)}, active_params=1e6, **facts)
+    said = str(compare(first, second, ["P3"]))
+    assert "accuracy: no difference is shown" in said
+    assert "P3: B is better configured" in said

@@ -46,10 +46,11 @@ def test_densities_against_published_values():
     assert cells(elsewhere, "CD", OURS.group)[0].missing == "it has a meaning only on MMLU"
 
 
-def test_counted_flops_leave_comparable_columns_unchanged():
+def test_counted_flops_are_those_of_p2f():
     counted = dataclasses.replace(MOE, num_flops=23e9)
-    first, second = BenchmarkTable([counted]), BenchmarkTable([MOE])
-    assert [row[:-1] for row in first.rows()] == [row[:-1] for row in second.rows()]  # the last is the record
+    (flops,) = cells(BenchmarkTable([counted]), "FLOPs", GROUP)
+    (p2f,) = cells(BenchmarkTable([counted]), "P2F", GROUP)
+    assert (flops.value, p2f.value) == (23e9, pytest.approx(100 * MOE.accuracy / 23e-3))
 
 
 def test_standard_errors_are_binomial_and_propagated():

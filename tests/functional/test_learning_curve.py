@@ -37,12 +37,23 @@ def test_learning_curve_interval_has_its_coverage():
     sizes = torch.logspace(3, 6, 10, dtype=torch.float64)
     true = curve(0.35, 4.0, 0.05, sizes)
     held = 0
-    for _ in range(60):
+    for _ in range(200):
         measured = true + 0.002 * torch.randn(10, generator=generator, dtype=torch.float64)
-        law = learning_curve(sizes, measured, confidence=0.9, num_resamples=200)
+        law = learning_curve(sizes, measured, confidence=0.9)
         assert law.low <= law.high
         held += law.low <= 0.35 <= law.high
-    assert 45 <= held <= 60
+    assert 166 <= held <= 194  # 180 +- 3.3 standard deviations of a binomial
+
+
+def test_an_interval_of_four_sizes_is_as_wide_as_it_must_be():
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.logspace(3, 6, 4, dtype=torch.float64)
+    true = curve(0.35, 4.0, 0.05, sizes)
+    held = 0
+    for _ in range(200):
+        law = learning_curve(sizes, true + 0.003 * torch.randn(4, generator=generator, dtype=torch.float64))
+        held += law.low <= 0.35 <= law.high or math.isnan(law.low)
+    assert held >= 180
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ class BenchmarkRow:
     def facts(self) -> dict[str, float | None]:
         """The arguments of the metrics besides the accuracy, by one convention for every row.
 
-        Parameters are the active ones. FLOPs are those that were counted; per token they are 2 x active parameters where
-        no count is known, per example they do not follow from parameters.
+        Parameters are the active ones. FLOPs are those that were counted; per token they are 2 x active parameters
+        where no count is known, per example they do not follow from parameters.
         """
         analytic = None if self.active_params is None else 2 * self.active_params
         return {

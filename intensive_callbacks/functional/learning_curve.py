@@ -45,8 +45,8 @@ def learning_curve(
         confidence: of the interval.
 
     Returns:
-        The fit; an end of the interval outside (0.01, 4) is 0 or infinite. All NaN with fewer than four sizes, with sizes that span less than a decade, or where no exponent in
-        (0.01, 4) fits best.
+        The fit; an end of the interval outside (0.01, 4) is 0 or infinite. All NaN with fewer than four sizes, with
+        sizes that span less than a decade, or where no exponent in (0.01, 4) fits best.
 
     Raises:
         ValueError: if the shapes differ.

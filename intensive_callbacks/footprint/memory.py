@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from intensive_callbacks.footprint.preserve import on_the_side, preserved
+from intensive_callbacks.footprint.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,13 +43,23 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 def resident_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights: parameters and buffers, those that are shared once, sharded ones at full size.
+    """Bytes of a model's weights: parameters, buffers, and what quantized layers keep elsewhere, such as scales.
+
+    Shared tensors count once, sharded ones at full size.
 
     Example:
         >>> resident_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
-    return sum(map(tensor_bytes, chain(model.parameters(), model.buffers())))
+    held = [*model.parameters(), *model.buffers()]
+    whole = (tensor for tensor in held if not hasattr(tensor, "full_tensor"))
+    storages = {_storage(part) for tensor in whole for part in _plain(tensor)}
+    beside = {_storage(tensor): tensor for tensor in Weights(model).beside}
+    return sum(map(tensor_bytes, [*held, *(tensor for key, tensor in beside.items() if key not in storages)]))
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # noqa: SLF001 - a storage's identity
 
 
 def size_on_disk(path: str | Path) -> int:

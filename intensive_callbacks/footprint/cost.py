@@ -119,6 +119,8 @@ class TrainingCost:
         except ValueError as error:
             self._boundary.fail(f"{COUNTING} of a batch", error)
             return
+        if count.failed:  # reported already; a cost without these operators would be wrong
+            return
         self._flops[shape] = count.total
         self._add(shape, positions)
         for name in count.uncounted:

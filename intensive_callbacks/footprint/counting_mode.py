@@ -12,7 +12,7 @@ from torch.nested._internal.nested_tensor import NestedTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from intensive_callbacks.footprint.flop_formulas import FORMULAS, causal_discount, is_product_like
+from intensive_callbacks.footprint.flop_formulas import FORMULAS, causal_discount, is_product_like, real_products
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +36,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
         self.by_operator: Counter[str] = Counter()
         self.by_module: Counter[str] = Counter()
         self.uncounted: Counter[str] = Counter()
+        self.failed: dict[str, None] = {}  # a set in order
         self.causal_discount = 0
         self._names, self._boundary = names, boundary
         self._counts = True
@@ -99,6 +100,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
         # A formula that fails, on tensors of a kind that it does not know, is as good as none.
         counted = self._boundary.call(f"{COUNTING} of {name}", cost, func, args, kwargs, out)
         if counted is None:
+            self.failed[name] = None
             self.uncounted[name] += 1
             return
         num_flops, discount = counted
@@ -129,7 +131,7 @@ def _name(func: Any) -> str:
 def _cost_by_formula(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
     """FLOPs of one call, and those of them that a causal kernel may skip."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    num_flops = FORMULAS[_name(func).removesuffix("_")](given, out)
+    num_flops = FORMULAS[_name(func).removesuffix("_")](given, out) * real_products(getattr(out, "dtype", None))
     return num_flops, causal_discount(given, num_flops)
 
 

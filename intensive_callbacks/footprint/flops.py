@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from intensive_callbacks.boundary import Boundary, warn
 from intensive_callbacks.footprint.analytic import experts_by_formula
 from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, can_count_passively
-from intensive_callbacks.footprint.flop_formulas import FORMULAS
+from intensive_callbacks.footprint.flop_formulas import FORMULAS, real_products
 from intensive_callbacks.footprint.preserve import on_the_side
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     """FLOPs of one forward pass of this batch, 1 MAC = 2 FLOPs, products and convolutions only.
 
     Runs the model in eval mode without gradients, uncompiled, and then traces it a second time with fvcore; where the
-    two differ by more than 1 %, a warning names the operators. Parameters, buffers, random states, modes and hooks
-    are as before; the model's own forward hooks do fire, twice, so detach observers first.
+    two differ by more than 1 %, a warning names the operators. Code that runs other operators when it is traced is no
+    such difference: the trace is then ignored. Parameters, buffers, random states, modes and hooks are as before; the
+    model's own forward hooks do fire, at least twice, so detach observers first.
 
     Args:
         model: any module. On the meta device nothing is computed.
@@ -59,11 +60,14 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
             "formula with torch.utils.flop_counter.register_flop_formula",
             UserWarning,
         )
-    macs = _trace(_Positional(model, args, kwargs))
+    traceable = _Positional(model, args, kwargs)
+    macs = _trace(traceable)
     if macs is None:
         return count
     traced = int(2 * macs.total())
     if abs(traced - count.total) > TOLERANCE * count.total:
+        if _num_flops_while_traced(traceable) != count.total:
+            return count  # the model asks whether it is traced, and then runs other code
         warn(
             f"two ways of counting FLOPs disagree: {count.total} as the operators ran, {count.by_operator}; "
             f"{traced} by fvcore's trace, in MACs {dict(macs)}; the first is returned, so check these operators",
@@ -109,9 +113,16 @@ def _trace(model: _Positional) -> Counter[str] | None:
 
         analysis = FlopCountAnalysis(model, model.tensors)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        analysis.clear_op_handles().set_op_handle(**_handles())
+        analysis.clear_op_handles().set_op_handle(**{name: _of_any_type(each) for name, each in _handles().items()})
         # Tracing runs the user's code on tracer tensors, which may fail in any way; the warning is ignored as well.
         return Boundary().call("tracing with fvcore", analysis.by_operator)
+
+
+def _num_flops_while_traced(model: _Positional) -> int:
+    """FLOPs of the operators that run while the model is traced."""
+    with FlopCounter() as counter:
+        _trace(model)
+    return counter.mode.by_operator.total()
 
 
 def _handles() -> dict[str, Handle]:
@@ -135,6 +146,16 @@ def _handles() -> dict[str, Handle]:
         "aten::einsum": jit_handles.einsum_flop_jit,
         "aten::_convolution": jit_handles.conv_flop_jit,
     }
+
+
+def _of_any_type(handle: Handle) -> Handle:
+    """A handle that counts the real products of complex ones."""
+
+    def macs(inputs: list[Any], outputs: list[Any]) -> Any:
+        times = real_products(outputs[0].type().dtype()) if outputs[0].isCompleteTensor() else 1
+        return handle(inputs, outputs) * times if times > 1 else handle(inputs, outputs)
+
+    return macs
 
 
 def _handle(name: str) -> Handle:

@@ -59,7 +59,7 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - a storage's identity
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - a storage's identity
 
 
 def size_on_disk(path: str | Path) -> int:

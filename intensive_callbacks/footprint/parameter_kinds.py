@@ -26,12 +26,12 @@ def embeddings(model: nn.Module, boundary: Boundary) -> tuple[list[nn.Module], l
     asked = ((module, ask(module, "get_input_embeddings")) for module in model.modules())
     owner, inputs = next(((module, answer) for module, answer in asked if answer is not None), (model, None))
     # What a vision model calls its input embedding is a projection of patches, which multiplies like any layer.
-    tables = [m for m in (inputs or model).modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    tables: list[nn.Module] = [m for m in (inputs or model).modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
     if inputs is not None:
         head = ask(owner, "get_output_embeddings")
         return tables, [] if head is None else [head]
-    widths = {table.num_embeddings for table in tables}
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in widths]
+    widths = {getattr(table, "num_embeddings", None) for table in tables}
+    heads: list[nn.Module] = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in widths]
     return tables, heads
 
 

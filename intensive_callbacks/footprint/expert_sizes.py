@@ -70,9 +70,9 @@ def active_sizes(model: nn.Module, weights: Weights) -> dict[int, float]:
 
 
 def expert_keys(layer: MoELayer, weights: Weights) -> set[int]:
-    """The weights of a layer's routed experts."""
+    """The weights of a layer's routed experts; none of modules that the model has lost since the layer was found."""
     own = {id(parameter) for parameter in layer.expert_parameters()}
-    return weights.of(*layer.experts) | own
+    return weights.of(*layer.experts) | (own & weights.sizes.keys())
 
 
 def num_rows(layer: MoELayer, shape: tuple[int, ...]) -> int:

@@ -20,7 +20,7 @@ from intensive_callbacks.footprint.preserve import on_the_side
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Handle = Callable[[list[Any], list[Any]], int]
 
@@ -52,8 +52,26 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
         >>> count_flops(torch.nn.Linear(10, 5), torch.ones(4, 10)).total
         400
     """
+    return flops_of_batch(model, args, kwargs)
+
+
+def flops_of_batch(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    num_experts_per_token: float | Mapping[str, float] | None = None,
+) -> FlopCount:
+    """As :func:`count_flops`, with the number of experts per token that meta tensors cannot show.
+
+    Args:
+        model: as there.
+        args: as there.
+        kwargs: as there.
+        num_experts_per_token: as :func:`~intensive_callbacks.footprint.parameters.count_parameters` takes it; used
+            where the experts cannot run.
+    """
     model = getattr(model, "_orig_mod", model)
-    count = _run(model, args, kwargs)
+    count = _run(model, args, kwargs, num_experts_per_token)
     if count.uncounted:
         warn(
             f"FLOPs of these operators are not known and not in the count: {', '.join(count.uncounted)}; give them a "
@@ -76,7 +94,12 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     return dataclasses.replace(count, traced=traced)
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlopCount:
+def _run(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    num_experts_per_token: float | Mapping[str, float] | None,
+) -> FlopCount:
     """The count of one forward; on the meta device, where experts cannot choose their tokens, with their formula."""
     try:
         with on_the_side(model), FlopCounter(model) as counter:
@@ -84,7 +107,11 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flo
     except (RuntimeError, NotImplementedError):
         if not any(parameter.is_meta for parameter in model.parameters()):
             raise
-        with on_the_side(model), FlopCounter(model) as counter, experts_by_formula(model, counter):
+        with (
+            on_the_side(model),
+            FlopCounter(model) as counter,
+            experts_by_formula(model, counter, num_experts_per_token),
+        ):
             model(*args, **kwargs)
     return counter.result()
 

@@ -1,4 +1,4 @@
-"""FLOPs by formula, where operators cannot be counted: from parameters, and of experts on the meta device."""
+"""FLOPs by formula where operators cannot be counted: from parameters, and for experts on the meta device."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def analytic_flops_per_token(
 def experts_by_formula(
     model: nn.Module, counter: FlopCounter, num_experts_per_token: float | Mapping[str, float] | None = None
 ) -> Iterator[None]:
-    """Replace the forward of every experts module by its cost: its work depends on data that meta tensors lack.
+    """Replace the forward of each experts module by its cost, since its work depends on values that meta tensors lack.
 
     Each token is multiplied by the matrices of its top-k experts once. The module must take the hidden states as its
     first argument and return a tensor of their shape, as those of transformers do.
@@ -91,7 +91,7 @@ def experts_by_formula(
 
 
 def _experts_per_token(layer: MoELayer, given: float | Mapping[str, float] | None) -> float | None:
-    """As given, else by the layer's design."""
+    """The given number, or the layer's own k."""
     by_name = given if isinstance(given, Mapping) else {} if given is None else {layer.name: given}
     return by_name.get(layer.name, layer.num_experts_per_token)
 

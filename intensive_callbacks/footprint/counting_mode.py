@@ -23,7 +23,7 @@ COUNTING = "counting the FLOPs"  # how a warning calls this part
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it unannotated
-    """Sees every operator below autograd, knows which modules are running, and adds up.
+    """Adds up the FLOPs of every operator below autograd, in total and for the modules that are running.
 
     The code that it watches is somebody else's: whatever of ours fails here goes to the boundary, and operators pass
     uncounted from then on.
@@ -45,16 +45,16 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """What somebody compiled stays compiled while this mode is on (torch 2.9 and later ask)."""
+        """Keep compiled code compiled while this mode is on (torch 2.9 and later ask)."""
         return True
 
     def enter(self, module: nn.Module, *_: Any) -> None:
-        """Forward pre-hook: a module begins to run."""
+        """Forward pre-hook: mark a module as running."""
         if id(module) in self._names:
             self._running.append(self._names[id(module)])
 
     def leave(self, module: nn.Module, *_: Any) -> None:
-        """Forward hook: the innermost module is done, unless it was already running when counting started."""
+        """Forward hook: the innermost running module has finished; one that ran before counting started is ignored."""
         if self._running and id(module) in self._names:
             self._running.pop()
 
@@ -136,5 +136,5 @@ def _cost_by_formula(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> 
 
 
 def _cost_by_registry(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
-    """The same by a formula of torch's registry, to which users add their own kernels."""
+    """FLOPs of one call by a formula in torch's registry, where users register their own kernels; no discount."""
     return int(flop_registry[getattr(func, "overloadpacket", func)](*args, **kwargs, out_val=out)), 0

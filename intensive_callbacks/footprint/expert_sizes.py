@@ -1,4 +1,4 @@
-"""How large each routed expert is, and how much of them a token uses."""
+"""Parameters of each routed expert, and the mean number of them that a token uses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ExpertSizes:
     """The parameters of a layer's routed experts.
 
     Attributes:
-        sizes: of each expert, by its id.
-        by_design: those that a token uses by the layer's own k; all of them where k is not known.
+        sizes: parameters of each expert, by its id.
+        by_design: parameters that a token uses by the layer's own k; all of them where k is not known.
     """
 
     sizes: tuple[float, ...] = ()
@@ -45,7 +45,7 @@ class ExpertSizes:
 
 
 def expert_sizes(model: nn.Module, layers: Iterable[MoELayer]) -> dict[str, ExpertSizes]:
-    """The sizes of the experts of each layer, by its name; experts that layers share are those of the first.
+    """Sizes of the experts of each layer, by its name; experts that layers share count in the first of them.
 
     Example:
         >>> expert_sizes(nn.Linear(2, 2), [])
@@ -65,7 +65,7 @@ def expert_sizes(model: nn.Module, layers: Iterable[MoELayer]) -> dict[str, Expe
 
 
 def active_sizes(model: nn.Module, weights: Weights) -> dict[int, float]:
-    """Elements of each weight, 0 of adapters that are not in use and of modules that an adapter replaces."""
+    """Elements of each weight, 0 for adapters that are not in use and for modules that an adapter replaces."""
     return {**weights.sizes, **dict.fromkeys(weights.of(*idle_adapters(model)), 0.0)}
 
 
@@ -76,14 +76,14 @@ def expert_keys(layer: MoELayer, weights: Weights) -> set[int]:
 
 
 def num_rows(layer: MoELayer, shape: tuple[int, ...]) -> int:
-    """How many experts a weight is of: some models stack weights for zero-compute experts, too."""
+    """Number of experts that a weight belongs to; some models stack weights for zero-compute experts, too."""
     # Of a list, each module is one that computes.
     stacked = len(shape) >= 2 and not any(isinstance(m, (nn.ModuleList, nn.ModuleDict)) for m in layer.experts)
     return layer.num_classes if stacked and shape[0] == layer.num_classes else layer.num_experts
 
 
 def _by_expert(layer: MoELayer, weights: Weights, keys: set[int], active: Mapping[int, float]) -> tuple[float, ...]:
-    """Elements of each expert: of those in a list what each holds, of stacked ones an equal part."""
+    """Elements of each expert: in a list those of its module, of stacked weights an equal share."""
     sizes, rest = [0.0] * layer.num_classes, set(keys)
     for children in _lists(layer, weights):
         for place, child in enumerate(children):

@@ -48,7 +48,7 @@ class FlopCount:
 
 
 class FlopCounter:
-    """Counts the FLOPs of whatever runs while it is on, forward and backward, and changes nothing.
+    """Counts the FLOPs of all operators that run while it is on, forward and backward, without changing any result.
 
     Only for eager code: a dispatch mode disables compilation (see :func:`can_count_passively`). It may be started
     in one function and stopped in another; stopping twice is harmless. The backward of fused attention recomputes the

@@ -62,7 +62,7 @@ def _convolution_backward(given: Arguments, _: Any) -> int:
 
 
 def _scores_and_mix(query: Sequence[int], key: Sequence[int], value: Sequence[int]) -> tuple[int, int]:
-    """The two products of attention: queries with keys, scores with values. Heads of keys are shared where fewer."""
+    """FLOPs of the two products of attention, queries with keys and scores with values; key heads may be fewer."""
     pairs = prod(query[:-1]) * key[-2]
     return 2 * pairs * query[-1], 2 * pairs * value[-1]
 
@@ -196,12 +196,7 @@ def is_product_like(operator: str) -> bool:
 
 
 def real_products(dtype: Any) -> int:
-    """Real products in one product of this type.
-
-    Example:
-        >>> real_products(torch.complex64), real_products(torch.bfloat16)
-        (4, 1)
-    """
+    """Real products in one product of this type: 4 if it is complex."""
     return 4 if getattr(dtype, "is_complex", False) else 1
 
 

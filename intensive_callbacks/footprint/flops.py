@@ -100,7 +100,7 @@ def _run(
     kwargs: dict[str, Any],
     num_experts_per_token: float | Mapping[str, float] | None,
 ) -> FlopCount:
-    """The count of one forward; on the meta device, where experts cannot choose their tokens, with their formula."""
+    """Count one forward pass; experts that cannot run on the meta device are counted by formula."""
     try:
         with on_the_side(model), FlopCounter(model) as counter:
             model(*args, **kwargs)
@@ -117,7 +117,7 @@ def _run(
 
 
 class _Positional(nn.Module):
-    """A model as fvcore can trace it: positional tensors in, a tuple of tensors out."""
+    """Wraps a model for fvcore's tracing: positional tensors in, a tuple of tensors out."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _num_flops_while_traced(model: _Positional) -> int:
 
 
 def _handles() -> dict[str, Handle]:
-    """Handles of fvcore for products and convolutions, and ours for what it has none for."""
+    """Handles of fvcore for products and convolutions, and our own for operators that it lacks."""
     from fvcore.nn import jit_handles
 
     ours = {name: _handle(name) for name in FORMULAS}

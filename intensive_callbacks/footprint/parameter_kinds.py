@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def embeddings(model: nn.Module, boundary: Boundary) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Modules of the table that looks tokens up and of the head that scores them.
+    """The input embeddings and the output heads of a model.
 
-    transformers' models say which these are; of others every ``nn.Embedding`` is a look-up and every linear layer as
-    wide as one of them has entries is a head.
+    Models of transformers name them. In other models every ``nn.Embedding`` is an input embedding, and every linear
+    layer with as many outputs as one of them has entries is a head.
     """
 
     def ask(module: nn.Module, method: str) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""How many parameters a model has, and how many of them one token uses, under each convention in use."""
+"""Number of parameters of a model, in total and used by one token, under each convention in use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONVENTIONS = ("active", "active_without_input_embedding", "active_without_embed
 class ParameterCount:
     """Parameters of a model, each element once.
 
-    Publishers leave out different things when they say "active", so there are three figures; none is the right one.
+    Publishers mean different things by "active", so there are three figures.
 
     Attributes:
         total: all parameters.
@@ -60,10 +60,10 @@ class ParameterCount:
     num_bytes: int
 
     def convention(self, published: float) -> str:
-        """The active figure that a published number of active parameters is nearest to: what its publisher left out.
+        """The convention whose figure is nearest to a published number of active parameters.
 
         Raises:
-            ValueError: if it is more than 5 % from all three, and so counts something else.
+            ValueError: if it is more than 5 % from all three.
 
         Example:
             >>> count_parameters(nn.Linear(10, 5)).convention(54)
@@ -77,10 +77,10 @@ class ParameterCount:
 
 
 def parameter_fingerprint(model: nn.Module) -> tuple[int, int]:
-    """How many parameter tensors a model has, and how many elements: if neither has changed, counts are still right.
+    """Number of parameter tensors and of their elements; while neither changes, earlier counts remain valid.
 
-    Much cheaper than a count, so that it can be taken at every logging step. What stands in several places counts in
-    each; a lazy parameter has no elements yet.
+    Much cheaper than a count, so it can be computed at every logging step. Shared tensors count once for each place; a
+    lazy parameter has no elements yet.
 
     Example:
         >>> parameter_fingerprint(nn.Linear(10, 5))
@@ -123,7 +123,7 @@ def count_parameters(
         model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
         num_experts_per_token: distinct routed experts that compute for a token, measured, for all layers or by the name
             of the layer; ``None`` takes the model's own top-k.
-        boundary: where it is reported that a method of the model's failed; by default one of its own, which warns.
+        boundary: where failures of the model's own methods are reported; by default one of its own, which warns.
 
     Raises:
         ValueError: if the model has lazy or FSDP1-sharded parameters, a name is no layer with experts, or a number of
@@ -178,7 +178,7 @@ def count_parameters(
 
 
 def _refuse_unready(model: nn.Module) -> None:
-    """Raise where the parameters do not show their whole shape."""
+    """Raise if the shapes of some parameters are not known."""
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):

@@ -1,4 +1,4 @@
-"""From a name to a model and a batch for it, with no weights and no network."""
+"""Build a model and a batch for it from a name, without weights and network access."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Target:
 
 
 def resolve(name: str, sequence_length: int = 2048) -> Target:
-    """Find and build what a name stands for; nothing is downloaded.
+    """Build the model that a name refers to; nothing is downloaded.
 
     Args:
         name: ``"module:factory"``, where the factory returns a model, or a model and its batch (a tensor, a tuple of
@@ -69,7 +69,7 @@ def resolve(name: str, sequence_length: int = 2048) -> Target:
         sequence_length: tokens in the batch of a language model.
 
     Raises:
-        ValueError: if the name stands for nothing; the message says what was tried.
+        ValueError: if there is no such model; the message says what was tried.
 
     Example:
         >>> resolve("torch.nn:Identity").model
@@ -105,7 +105,7 @@ def _from_factory(module: str, factory: str) -> Target:
 
 
 def _units(ids: Any, first: Any) -> dict[str, Any]:
-    """Token ids are counted one by one; anything else by its rows."""
+    """Unit and size of a batch: tokens where it has token ids, else examples."""
     if ids is None and isinstance(first, Tensor) and not first.is_floating_point() and first.dim() == 2:
         ids = first
     if isinstance(ids, Tensor):

@@ -1,4 +1,4 @@
-"""The weights of a model by their logical shape, also where several of them are packed into one number."""
+"""The weights of a model by their logical shape, also where several are packed into one integer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Weights:
 
 
 class _Layer:
-    """What one module keeps itself: pairs (tensor, logical shape), tensors beside them, and names that tell nothing."""
+    """One module's own weights with their logical shapes, tensors beside them, and names of unknown packed tensors."""
 
     def __init__(self, module: nn.Module) -> None:
         self.weights: list[tuple[Tensor, Shape]] = []
@@ -128,7 +128,7 @@ def _quant_state(module: nn.Module, name: str, tensor: Tensor) -> Any:
 
 
 def _logical_shape(module: nn.Module, name: str, tensor: Tensor, state: Any) -> Shape | None:
-    """The shape that a weight was quantized from; ``None`` where nothing tells it."""
+    """The shape that a weight was quantized from; ``None`` if it is unknown."""
     if tensor.dtype not in PACKED:
         return tuple(tensor.shape)
     own = vars(module)

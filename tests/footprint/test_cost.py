@@ -178,7 +178,7 @@ def test_a_nested_batch_of_jagged_sequences_is_counted():
     assert Training(Jagged()).over((1, 5)) == {"flops": 2 * (1 + 5) * WIDTH * 3, "positions": 5}
 
 
-def test_a_formula_that_fails_leaves_no_cost_rather_than_a_wrong_one(monkeypatch):
+def test_a_formula_that_fails_leaves_no_cost(monkeypatch):
     from intensive_callbacks.footprint.flop_formulas import FORMULAS
 
     def breaks(*_):

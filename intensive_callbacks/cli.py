@@ -31,15 +31,18 @@ def profile(
     ],
     sequence_length: Annotated[int, typer.Option(min=1, help="tokens that a language model reads at once")] = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+    num_experts_per_token: Annotated[
+        float | None, typer.Option(min=0, help="routed experts that a token is sent to; by default as the model says")
+    ] = None,
 ) -> None:
     """Parameters by kind and convention, FLOPs per token or example, and bytes. Nothing is downloaded."""
     from intensive_callbacks.footprint.targets import resolve
 
     try:
         found = resolve(target, sequence_length)
+        costs = _costs(found, num_experts_per_token)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    costs = _costs(found)
     if as_json:
         import json
 
@@ -50,19 +53,20 @@ def profile(
         Console().print(_table(target, costs))
 
 
-def _costs(target: Any) -> dict[str, Any]:
+def _costs(target: Any, num_experts_per_token: float | None) -> dict[str, Any]:
     """What is printed, as plain data."""
     import dataclasses
 
-    from intensive_callbacks.footprint.flops import count_flops
+    from intensive_callbacks.footprint.flops import flops_of_batch
     from intensive_callbacks.footprint.parameters import count_parameters
 
-    parameters = dataclasses.asdict(count_parameters(target.model))
+    per_token = target.experts_per_token() if num_experts_per_token is None else num_experts_per_token
+    parameters = dataclasses.asdict(count_parameters(target.model, num_experts_per_token=per_token))
     costs: dict[str, Any] = {"model": type(target.model).__name__, "num_bytes": parameters.pop("num_bytes")}
     costs |= {"parameters": parameters, "flops": None}
     if target.has_batch:
         try:
-            count = count_flops(target.model, *target.args, **target.kwargs)
+            count = flops_of_batch(target.model, target.args, target.kwargs, per_token)
         except Exception as error:  # noqa: BLE001 - the model's own code; the other figures stand without it
             typer.echo(f"FLOPs are not counted: {type(error).__name__}: {error}", err=True)
         else:

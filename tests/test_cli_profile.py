@@ -91,6 +91,51 @@ def test_published_config_gives_published_figures(tmp_path):
     assert costs["flops"]["per_token"] == pytest.approx(expected, rel=1e-3)
 
 
+TINY_OLMOE = {
+    "model_type": "olmoe",
+    "architectures": ["OlmoeForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 500,
+}
+EXPERT = 3 * 64 * 32
+
+
+@pytest.mark.parametrize(
+    ("said", "size"), [({"dtype": "bfloat16"}, 2), ({"torch_dtype": "float16"}, 2), ({"dtype": "float32"}, 4), ({}, 4)]
+)
+@pytest.mark.parametrize("architectures", [["OlmoeForCausalLM"], None])
+def test_a_configs_type_sets_the_bytes(tmp_path, said, size, architectures):
+    (tmp_path / "config.json").write_text(json.dumps({**TINY_OLMOE, **said, "architectures": architectures}))
+    costs = profiled(str(tmp_path), "--sequence-length", "8")
+    # The inverse frequencies of the rotary embedding, which are buffers of 32 bits.
+    assert costs["num_bytes"] == pytest.approx(size * costs["parameters"]["total"], abs=2 * 4 * 64)
+    assert costs["flops"]["num_tokens"] == 8
+
+
+def test_experts_per_token_as_given(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(TINY_OLMOE))
+    args = (str(tmp_path), "--sequence-length", "8")
+    as_the_config_says, given = profiled(*args), profiled(*args, "--num-experts-per-token", "4.5")
+    assert given["parameters"]["active"] - as_the_config_says["parameters"]["active"] == 2 * 2.5 * EXPERT
+    assert given["flops"]["total"] - as_the_config_says["flops"]["total"] == 2 * 8 * 2 * 2.5 * EXPERT
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["profile", *args, "--num-experts-per-token", "9"])
+    assert done.exit_code == 2
+    assert "must lie in [0, 8]" in done.output
+
+
+def test_experts_per_token_of_a_config_that_does_not_say_it():
+    with pytest.warns(UserWarning, match="sends each to 1, which is assumed here"):
+        costs = profiled("SwitchTransformersConfig", "--sequence-length", "8")["parameters"]
+    # Switch transformers send a token to one expert: of 8, 7 are idle.
+    assert costs["total"] - costs["active"] == costs["routed"] * 7 // 8
+
+
 def test_profile_table_lists_kinds_and_conventions():
     done = CliRunner(env={"COLUMNS": "140"}).invoke(app, ["profile", "MixtralConfig", "--sequence-length", "16"])
     assert done.exit_code == 0, done.output

@@ -1,7 +1,8 @@
-"""FLOPs by formula, where operators cannot be counted: from parameters, and of experts on the meta device."""
+"""FLOPs by formula where operators cannot be counted: from parameters, and for experts on the meta device."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,10 @@ def analytic_flops_per_token(
 
 
 @contextmanager
-def experts_by_formula(model: nn.Module, counter: FlopCounter) -> Iterator[None]:
-    """Replace the forward of every experts module by its cost: its work depends on data that meta tensors lack.
+def experts_by_formula(
+    model: nn.Module, counter: FlopCounter, num_experts_per_token: float | Mapping[str, float] | None = None
+) -> Iterator[None]:
+    """Replace the forward of each experts module by its cost, since its work depends on values that meta tensors lack.
 
     Each token is multiplied by the matrices of its top-k experts once. The module must take the hidden states as its
     first argument and return a tensor of their shape, as those of transformers do.
@@ -67,31 +70,38 @@ def experts_by_formula(model: nn.Module, counter: FlopCounter) -> Iterator[None]
         ValueError: if a layer's experts are no such module, or its k is not known.
     """
     layers = discover(model)
+    chosen = {layer.name: _experts_per_token(layer, num_experts_per_token) for layer in layers}
     for layer in layers:
         if len(layer.experts) != 1 or isinstance(layer.experts[0], (nn.ModuleList, nn.ModuleDict)):
             raise ValueError(
                 f"{layer.name} cannot run on the meta device: its experts are chosen in its own code. Count a real "
                 "batch, or use analytic_flops_per_token"
             )
-        if layer.num_experts_per_token is None:
+        if chosen[layer.name] is None:
             raise ValueError(f"{layer.name} does not say how many experts a token is sent to. Count a real batch")
     replaced = [layer.experts[0] for layer in layers]
     try:
         for layer in layers:
             # An attribute of the instance hides the method until the count is done.
-            vars(layer.experts[0])["forward"] = _formula_of(layer, counter)
+            vars(layer.experts[0])["forward"] = _formula_of(layer, counter, chosen[layer.name] or 0)
         yield
     finally:
         for experts in replaced:
             vars(experts).pop("forward", None)
 
 
-def _formula_of(layer: MoELayer, counter: FlopCounter) -> Callable[..., torch.Tensor]:
+def _experts_per_token(layer: MoELayer, given: float | Mapping[str, float] | None) -> float | None:
+    """The given number, or the layer's own k."""
+    by_name = given if isinstance(given, Mapping) else {} if given is None else {layer.name: given}
+    return by_name.get(layer.name, layer.num_experts_per_token)
+
+
+def _formula_of(layer: MoELayer, counter: FlopCounter, num_selected: float) -> Callable[..., torch.Tensor]:
     matrices = [parameter for parameter in layer.expert_parameters() if parameter.dim() >= 3]
-    per_token = sum(2 * matrix[0].numel() for matrix in matrices) * (layer.num_experts_per_token or 0)
+    per_token = sum(2 * matrix[0].numel() for matrix in matrices) * num_selected
 
     def forward(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        counter.add("experts by formula", per_token * prod(hidden_states.shape[:-1]))
+        counter.add("experts by formula", round(per_token * prod(hidden_states.shape[:-1])))
         return torch.empty_like(hidden_states)
 
     return forward

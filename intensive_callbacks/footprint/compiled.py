@@ -1,4 +1,4 @@
-"""Counting the FLOPs of a training forward pass whose parts may be compiled: these run once more, uncompiled."""
+"""Count the FLOPs of a training forward pass; its compiled parts run once more, uncompiled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class TrainingFlopCounter:
-    """Counts the forward pass that a training runs anyway, and leaves it, compiled or not, bit-identical.
+    """Counts the FLOPs of a forward pass during training and leaves the training bit-identical, compiled or not.
 
     Eager code is counted by a :class:`FlopCounter`. A compiled part must not run under one, which would change its
     rounding: while it runs the counter is off. Before that the part runs once uncompiled, without gradients and
-    without hooks, on copies of its inputs. Of nested compiled parts only the outermost are treated so.
+    without hooks, on copies of its inputs. Of nested compiled parts only the outermost is handled this way.
 
     Args:
         model: the model that trains.

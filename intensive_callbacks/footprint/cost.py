@@ -1,4 +1,4 @@
-"""What a batch of training costs, counted once for each shape of batch."""
+"""FLOPs of training batches, counted once for each shape of batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_FORMULA = (
 
 
 class TrainingCost:
-    """FLOPs of the forward passes of a training and the positions they were for.
+    """Accumulates the FLOPs of training forward passes and the number of their positions.
 
     The first batch of each shape is counted as it runs, each further one by its shape. What cannot be counted is in
     neither sum, so their ratio is the mean over the batches that were. A forward pass that was interrupted is not
@@ -69,7 +69,7 @@ class TrainingCost:
         self._guarded(self._begin, shape, positions)
 
     def end(self) -> None:
-        """The forward pass is over; what follows is not counted."""
+        """Stop counting at the end of the forward pass."""
         self._guarded(self._end)
 
     def cancel(self) -> None:
@@ -119,6 +119,8 @@ class TrainingCost:
         except ValueError as error:
             self._boundary.fail(f"{COUNTING} of a batch", error)
             return
+        if count.failed:  # reported already; a cost without these operators would be wrong
+            return
         self._flops[shape] = count.total
         self._add(shape, positions)
         for name in count.uncounted:
@@ -130,7 +132,7 @@ class TrainingCost:
             self._counter = None
 
     def _remove(self) -> None:
-        """After a failure: leave nothing in place, at once or as soon as that is possible."""
+        """Remove hooks and the dispatch mode after a failure, at once or as soon as possible."""
         if self._counter is not None and self._counter.abandon():
             self._counter = None
 

@@ -12,7 +12,7 @@ from torch.nested._internal.nested_tensor import NestedTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from intensive_callbacks.footprint.flop_formulas import FORMULAS, causal_discount, is_product_like
+from intensive_callbacks.footprint.flop_formulas import FORMULAS, causal_discount, is_product_like, real_products
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ COUNTING = "counting the FLOPs"  # how a warning calls this part
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it unannotated
-    """Sees every operator below autograd, knows which modules are running, and adds up.
+    """Adds up the FLOPs of every operator below autograd, in total and for the modules that are running.
 
     The code that it watches is somebody else's: whatever of ours fails here goes to the boundary, and operators pass
     uncounted from then on.
@@ -36,6 +36,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
         self.by_operator: Counter[str] = Counter()
         self.by_module: Counter[str] = Counter()
         self.uncounted: Counter[str] = Counter()
+        self.failed: dict[str, None] = {}  # a set in order
         self.causal_discount = 0
         self._names, self._boundary = names, boundary
         self._counts = True
@@ -44,16 +45,16 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """What somebody compiled stays compiled while this mode is on (torch 2.9 and later ask)."""
+        """Keep compiled code compiled while this mode is on (torch 2.9 and later ask)."""
         return True
 
     def enter(self, module: nn.Module, *_: Any) -> None:
-        """Forward pre-hook: a module begins to run."""
+        """Forward pre-hook: mark a module as running."""
         if id(module) in self._names:
             self._running.append(self._names[id(module)])
 
     def leave(self, module: nn.Module, *_: Any) -> None:
-        """Forward hook: the innermost module is done, unless it was already running when counting started."""
+        """Forward hook: the innermost running module has finished; one that ran before counting started is ignored."""
         if self._running and id(module) in self._names:
             self._running.pop()
 
@@ -99,6 +100,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
         # A formula that fails, on tensors of a kind that it does not know, is as good as none.
         counted = self._boundary.call(f"{COUNTING} of {name}", cost, func, args, kwargs, out)
         if counted is None:
+            self.failed[name] = None
             self.uncounted[name] += 1
             return
         num_flops, discount = counted
@@ -129,10 +131,10 @@ def _name(func: Any) -> str:
 def _cost_by_formula(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
     """FLOPs of one call, and those of them that a causal kernel may skip."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    num_flops = FORMULAS[_name(func).removesuffix("_")](given, out)
+    num_flops = FORMULAS[_name(func).removesuffix("_")](given, out) * real_products(getattr(out, "dtype", None))
     return num_flops, causal_discount(given, num_flops)
 
 
 def _cost_by_registry(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
-    """The same by a formula of torch's registry, to which users add their own kernels."""
+    """FLOPs of one call by a formula in torch's registry, where users register their own kernels; no discount."""
     return int(flop_registry[getattr(func, "overloadpacket", func)](*args, **kwargs, out_val=out)), 0

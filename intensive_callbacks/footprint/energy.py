@@ -1,4 +1,4 @@
-"""Joules by the GPU's own counter; absent where there is none."""
+"""Energy in joules by the GPU's own counter; absent where there is none."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class EnergyMeter:
         self.joules: float | None = None
 
     def start(self) -> None:
-        """Measure from here on."""
+        """Start measuring."""
         self.joules = None
         self._start = self._read()
 
     def stop(self) -> None:
-        """Put the energy drawn since :meth:`start` into ``joules``."""
+        """Store the energy drawn since :meth:`start` in ``joules``."""
         if self._handles:
             self.joules = self._read() - self._start
 
@@ -64,7 +64,7 @@ class EnergyMeter:
         self._boundary.call(READING, self.stop, off=self._handles.clear)
 
     def _read(self) -> float:
-        """The counters' sum in joules."""
+        """Sum of the counters, in joules."""
         if not self._handles:
             return 0.0
         import pynvml
@@ -73,7 +73,7 @@ class EnergyMeter:
 
 
 def _handles(devices: Sequence[int]) -> list[Any]:
-    """NVML's handles of these GPUs; none where NVML, or its energy counter on any of them, is missing."""
+    """NVML's handles of these GPUs; empty where NVML, or its energy counter on any of them, is missing."""
     if not devices:
         return []
     try:

@@ -33,7 +33,9 @@ class FlopCount:
         uncounted: operators that may multiply matrices and have no formula, and how often they ran. Give a formula with
             ``torch.utils.flop_counter.register_flop_formula``.
         causal_discount: the part of the total that attention kernels with ``is_causal`` may skip.
-        traced: the total by the second mechanism, fvcore's trace; ``None`` where it was not asked or cannot trace.
+        traced: the total by the second mechanism, fvcore's trace; ``None`` where it was not asked, cannot trace, or the
+            model runs other operators when it is traced.
+        failed: those of ``uncounted`` that have a formula which failed: the total is too small by them.
     """
 
     total: int
@@ -42,10 +44,11 @@ class FlopCount:
     uncounted: dict[str, int] = field(default_factory=dict)
     causal_discount: int = 0
     traced: int | None = None
+    failed: tuple[str, ...] = ()
 
 
 class FlopCounter:
-    """Counts the FLOPs of whatever runs while it is on, forward and backward, and changes nothing.
+    """Counts the FLOPs of all operators that run while it is on, forward and backward, without changing any result.
 
     Only for eager code: a dispatch mode disables compilation (see :func:`can_count_passively`). It may be started
     in one function and stopped in another; stopping twice is harmless. The backward of fused attention recomputes the
@@ -138,6 +141,7 @@ class FlopCounter:
             by_module={**counts.by_module, "": total},
             uncounted=dict(counts.uncounted),
             causal_discount=counts.causal_discount,
+            failed=tuple(counts.failed),
         )
 
 

@@ -1,6 +1,7 @@
 """FLOPs of each operator from the shapes of its arguments: 2 for each multiplication with its addition.
 
-Products and convolutions are counted, elementwise work is not. Each formula takes the operator's arguments by the names
+Products and convolutions are counted, elementwise work is not. A complex multiplication with its addition is four real
+ones. Each formula takes the operator's arguments by the names
 of its schema and its output; anything with a ``shape`` will do for a tensor, so the same formulas serve tensors and
 values of a traced graph. An operator that has no formula here may have one in
 ``torch.utils.flop_counter.register_flop_formula``, which is where users add their own kernels.
@@ -61,7 +62,7 @@ def _convolution_backward(given: Arguments, _: Any) -> int:
 
 
 def _scores_and_mix(query: Sequence[int], key: Sequence[int], value: Sequence[int]) -> tuple[int, int]:
-    """The two products of attention: queries with keys, scores with values. Heads of keys are shared where fewer."""
+    """FLOPs of the two products of attention, queries with keys and scores with values; key heads may be fewer."""
     pairs = prod(query[:-1]) * key[-2]
     return 2 * pairs * query[-1], 2 * pairs * value[-1]
 
@@ -127,6 +128,7 @@ FORMULAS: dict[str, Formula] = {
         "aten::mm aten::bmm aten::mv aten::dot aten::vdot aten::_int_mm aten::_scaled_mm aten::_scaled_mm_v2 "
         "aten::_weight_int4pack_mm aten::_weight_int4pack_mm_for_cpu aten::_weight_int8pack_mm aten::mkldnn_linear",
     ),
+    **_by_name(_contraction("theta"), "aten::affine_grid_generator"),
     **_by_name(_contraction("mat1"), "aten::addmm aten::_addmm_activation"),
     **_by_name(_contraction("mat"), "aten::addmv"),
     **_by_name(_contraction("batch1"), "aten::baddbmm"),
@@ -165,7 +167,7 @@ FORMULAS: dict[str, Formula] = {
 _PRODUCT = re.compile(
     # "mm" as in addmm, not as in lgamma, cummin and dummy; "solve" not as in resolve_conj
     r"mm(?![aiy])|mv(?!l)|dot|matmul|conv(?!ert)|linear(?!1d)|_rnn|lstm|gru|attention|linalg|fft|_dist(?!rib|ance)"
-    r"|cdist|pdist|(?<!re)solve|cholesky|geqrf|ormqr|addr|trilinear(?!3d)"
+    r"|cdist|pdist|(?<!re)solve|cholesky|geqrf|ormqr|trilinear(?!3d)"
 )
 _NO_PRODUCT = re.compile(
     # The elementwise part of a gate, after its products; choosing a kernel; packing of weights; interpolation.
@@ -191,6 +193,11 @@ def is_product_like(operator: str) -> bool:
     if namespace in _WITHOUT_PRODUCTS or _NO_PRODUCT.search(name):
         return False
     return namespace != "aten" or bool(_PRODUCT.search(name))
+
+
+def real_products(dtype: Any) -> int:
+    """Real products in one product of this type: 4 if it is complex."""
+    return 4 if getattr(dtype, "is_complex", False) else 1
 
 
 def causal_discount(given: Arguments, num_flops: int) -> int:

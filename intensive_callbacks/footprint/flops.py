@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from intensive_callbacks.boundary import Boundary, warn
 from intensive_callbacks.footprint.analytic import experts_by_formula
 from intensive_callbacks.footprint.flop_counter import FlopCount, FlopCounter, can_count_passively
-from intensive_callbacks.footprint.flop_formulas import FORMULAS
+from intensive_callbacks.footprint.flop_formulas import FORMULAS, real_products
 from intensive_callbacks.footprint.preserve import on_the_side
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Handle = Callable[[list[Any], list[Any]], int]
 
@@ -33,8 +33,9 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     """FLOPs of one forward pass of this batch, 1 MAC = 2 FLOPs, products and convolutions only.
 
     Runs the model in eval mode without gradients, uncompiled, and then traces it a second time with fvcore; where the
-    two differ by more than 1 %, a warning names the operators. Parameters, buffers, random states, modes and hooks
-    are as before; the model's own forward hooks do fire, twice, so detach observers first.
+    two differ by more than 1 %, a warning names the operators. Code that runs other operators when it is traced is no
+    such difference: the trace is then ignored. Parameters, buffers, random states, modes and hooks are as before; the
+    model's own forward hooks do fire, at least twice, so detach observers first.
 
     Args:
         model: any module. On the meta device nothing is computed.
@@ -51,19 +52,40 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
         >>> count_flops(torch.nn.Linear(10, 5), torch.ones(4, 10)).total
         400
     """
+    return flops_of_batch(model, args, kwargs)
+
+
+def flops_of_batch(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    num_experts_per_token: float | Mapping[str, float] | None = None,
+) -> FlopCount:
+    """As :func:`count_flops`, with the number of experts per token that meta tensors cannot show.
+
+    Args:
+        model: as there.
+        args: as there.
+        kwargs: as there.
+        num_experts_per_token: as :func:`~intensive_callbacks.footprint.parameters.count_parameters` takes it; used
+            where the experts cannot run.
+    """
     model = getattr(model, "_orig_mod", model)
-    count = _run(model, args, kwargs)
+    count = _run(model, args, kwargs, num_experts_per_token)
     if count.uncounted:
         warn(
             f"FLOPs of these operators are not known and not in the count: {', '.join(count.uncounted)}; give them a "
             "formula with torch.utils.flop_counter.register_flop_formula",
             UserWarning,
         )
-    macs = _trace(_Positional(model, args, kwargs))
+    traceable = _Positional(model, args, kwargs)
+    macs = _trace(traceable)
     if macs is None:
         return count
     traced = int(2 * macs.total())
     if abs(traced - count.total) > TOLERANCE * count.total:
+        if _num_flops_while_traced(traceable) != count.total:
+            return count  # the model asks whether it is traced, and then runs other code
         warn(
             f"two ways of counting FLOPs disagree: {count.total} as the operators ran, {count.by_operator}; "
             f"{traced} by fvcore's trace, in MACs {dict(macs)}; the first is returned, so check these operators",
@@ -72,21 +94,30 @@ def count_flops(model: nn.Module, *args: Any, **kwargs: Any) -> FlopCount:
     return dataclasses.replace(count, traced=traced)
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlopCount:
-    """The count of one forward; on the meta device, where experts cannot choose their tokens, with their formula."""
+def _run(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    num_experts_per_token: float | Mapping[str, float] | None,
+) -> FlopCount:
+    """Count one forward pass; experts that cannot run on the meta device are counted by formula."""
     try:
         with on_the_side(model), FlopCounter(model) as counter:
             model(*args, **kwargs)
     except (RuntimeError, NotImplementedError):
         if not any(parameter.is_meta for parameter in model.parameters()):
             raise
-        with on_the_side(model), FlopCounter(model) as counter, experts_by_formula(model, counter):
+        with (
+            on_the_side(model),
+            FlopCounter(model) as counter,
+            experts_by_formula(model, counter, num_experts_per_token),
+        ):
             model(*args, **kwargs)
     return counter.result()
 
 
 class _Positional(nn.Module):
-    """A model as fvcore can trace it: positional tensors in, a tuple of tensors out."""
+    """Wraps a model for fvcore's tracing: positional tensors in, a tuple of tensors out."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -109,13 +140,20 @@ def _trace(model: _Positional) -> Counter[str] | None:
 
         analysis = FlopCountAnalysis(model, model.tensors)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        analysis.clear_op_handles().set_op_handle(**_handles())
+        analysis.clear_op_handles().set_op_handle(**{name: _of_any_type(each) for name, each in _handles().items()})
         # Tracing runs the user's code on tracer tensors, which may fail in any way; the warning is ignored as well.
         return Boundary().call("tracing with fvcore", analysis.by_operator)
 
 
+def _num_flops_while_traced(model: _Positional) -> int:
+    """FLOPs of the operators that run while the model is traced."""
+    with FlopCounter() as counter:
+        _trace(model)
+    return counter.mode.by_operator.total()
+
+
 def _handles() -> dict[str, Handle]:
-    """Handles of fvcore for products and convolutions, and ours for what it has none for."""
+    """Handles of fvcore for products and convolutions, and our own for operators that it lacks."""
     from fvcore.nn import jit_handles
 
     ours = {name: _handle(name) for name in FORMULAS}
@@ -135,6 +173,16 @@ def _handles() -> dict[str, Handle]:
         "aten::einsum": jit_handles.einsum_flop_jit,
         "aten::_convolution": jit_handles.conv_flop_jit,
     }
+
+
+def _of_any_type(handle: Handle) -> Handle:
+    """A handle that counts the real products of complex ones."""
+
+    def macs(inputs: list[Any], outputs: list[Any]) -> Any:
+        times = real_products(outputs[0].type().dtype()) if outputs[0].isCompleteTensor() else 1
+        return handle(inputs, outputs) * times if times > 1 else handle(inputs, outputs)
+
+    return macs
 
 
 def _handle(name: str) -> Handle:

@@ -1,9 +1,8 @@
-"""Bytes, in scopes that are never mixed: resident weights, peak of inference, peak of training, size on disk."""
+"""Memory in bytes, by scope: resident weights, peak of inference, peak of training, size on disk."""
 
 from __future__ import annotations
 
 import weakref
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from intensive_callbacks.footprint.preserve import on_the_side, preserved
+from intensive_callbacks.footprint.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ WEIGHT_FILES = ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
-    """The ordinary tensors that a quantized, or otherwise wrapped, tensor is made of."""
+    """The plain tensors inside a wrapper subclass, such as a quantized tensor."""
     if not is_traceable_wrapper_subclass(tensor):
         yield tensor
         return
@@ -36,20 +36,30 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def tensor_bytes(tensor: Tensor) -> int:
-    """Bytes that a tensor's elements take: of a quantized one what it is packed in, of a sharded one all shards."""
+    """Bytes of a tensor: of its packed data and scales if it is quantized, of all shards if it is sharded."""
     if hasattr(tensor, "full_tensor"):  # a DTensor: its parts are this rank's alone
         return tensor.numel() * tensor.element_size()
     return sum(part.numel() * part.element_size() for part in _plain(tensor))
 
 
 def resident_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights: parameters and buffers, those that are shared once, sharded ones at full size.
+    """Bytes of a model's weights: parameters, buffers, and what quantized layers keep elsewhere, such as scales.
+
+    Shared tensors count once, sharded ones at full size.
 
     Example:
         >>> resident_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
-    return sum(map(tensor_bytes, chain(model.parameters(), model.buffers())))
+    held = [*model.parameters(), *model.buffers()]
+    whole = (tensor for tensor in held if not hasattr(tensor, "full_tensor"))
+    storages = {_storage(part) for tensor in whole for part in _plain(tensor)}
+    beside = {_storage(tensor): tensor for tensor in Weights(model).beside}
+    return sum(map(tensor_bytes, [*held, *(tensor for key, tensor in beside.items() if key not in storages)]))
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - a storage's identity
 
 
 def size_on_disk(path: str | Path) -> int:
@@ -71,7 +81,7 @@ def size_on_disk(path: str | Path) -> int:
 
 
 class MemoryMeter:
-    """The most memory that was in use at once while it was on.
+    """Measures the peak memory in use while it is on.
 
     On a GPU it is the allocator's own peak, everything on the device included, and it costs nothing; it resets
     ``torch.cuda.max_memory_allocated``. On other devices the tensors that operators read and make are counted
@@ -114,7 +124,7 @@ class MemoryMeter:
 
 
 class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call] # the same
-    """Bytes of the storages that are alive, and the most there were."""
+    """Bytes of the live storages, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # the same
@@ -124,21 +134,21 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call] # the sa
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """What somebody compiled stays compiled."""
+        """Keep compiled code compiled while this mode is on."""
         return True
 
     def reached(self, peak: int) -> None:
-        """Take a peak that something else has measured."""
+        """Set a peak that was measured elsewhere."""
         self.peak = peak
 
     def had(self, tree: Any) -> None:
-        """Storages first seen now that were there from the beginning, at every earlier peak."""
+        """Add storages seen for the first time that existed before; they were part of every earlier peak."""
         before = self._live
         self._add_all(tree)
         self.peak += self._live - before
 
     def made(self, tree: Any) -> None:
-        """Storages that an operator has just made."""
+        """Add storages that an operator has just created."""
         self._add_all(tree)
         self.peak = max(self.peak, self._live)
 

@@ -1,4 +1,4 @@
-"""How many parameters a model has, and how many of them one token touches, under each convention in use."""
+"""Number of parameters of a model, in total and used by one token, under each convention in use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from intensive_callbacks.boundary import Boundary, warn
+from intensive_callbacks.footprint.expert_sizes import active_sizes, expert_keys, num_rows
 from intensive_callbacks.footprint.memory import resident_bytes
-from intensive_callbacks.footprint.parameter_kinds import embeddings, packed_weights
+from intensive_callbacks.footprint.parameter_kinds import embeddings
+from intensive_callbacks.footprint.weights import Weights
 from intensive_callbacks.routing.discovery import discover
 
 if TYPE_CHECKING:
@@ -29,20 +31,21 @@ CONVENTIONS = ("active", "active_without_input_embedding", "active_without_embed
 class ParameterCount:
     """Parameters of a model, each element once.
 
-    Publishers leave out different things when they say "active", so there are three figures; none is the right one.
+    Publishers mean different things by "active", so there are three figures.
 
     Attributes:
-        total: all of them.
-        active: those that one token touches: all but the experts it is not sent to.
-        active_without_input_embedding: the same without the table that looks tokens up; a table that is also the
-            output head stays.
-        active_without_embeddings: the same without either table.
-        routed: of all routed experts.
-        shared: of the blocks that hold routed experts, what every token touches beside the router: shared experts.
-        router: of what chooses the experts.
-        embedding: of the input embedding and the output head; once where they are tied.
-        trainable: those that require a gradient.
-        num_bytes: resident weights: bytes of parameters and buffers.
+        total: all parameters.
+        active: parameters that one token uses: all except those of experts that it is not sent to, and of adapters or
+            replaced modules (PEFT) that are not in use.
+        active_without_input_embedding: active parameters without the input embedding; a table that is also the output
+            head is included.
+        active_without_embeddings: active parameters without input embedding and output head.
+        routed: parameters of all routed experts.
+        shared: parameters of blocks with routed experts that every token uses, without the router: shared experts.
+        router: parameters of the routers.
+        embedding: parameters of the input embedding and the output head; once where they are tied.
+        trainable: parameters that require a gradient.
+        num_bytes: bytes of the weights: parameters, buffers, and the scales of quantized weights.
     """
 
     total: int
@@ -57,10 +60,10 @@ class ParameterCount:
     num_bytes: int
 
     def convention(self, published: float) -> str:
-        """The active figure that a published number of active parameters is nearest to: what its publisher left out.
+        """The convention whose figure is nearest to a published number of active parameters.
 
         Raises:
-            ValueError: if it is more than 5 % from all three, and so counts something else.
+            ValueError: if it is more than 5 % from all three.
 
         Example:
             >>> count_parameters(nn.Linear(10, 5)).convention(54)
@@ -74,10 +77,10 @@ class ParameterCount:
 
 
 def parameter_fingerprint(model: nn.Module) -> tuple[int, int]:
-    """How many parameter tensors a model has, and how many elements: if neither has changed, counts are still right.
+    """Number of parameter tensors and of their elements; while neither changes, earlier counts remain valid.
 
-    Much cheaper than a count, so that it can be taken at every logging step. What stands in several places counts in
-    each; a lazy parameter has no elements yet.
+    Much cheaper than a count, so it can be computed at every logging step. Shared tensors count once for each place; a
+    lazy parameter has no elements yet.
 
     Example:
         >>> parameter_fingerprint(nn.Linear(10, 5))
@@ -112,14 +115,15 @@ def count_parameters(
     """Count a model's parameters: in total, by kind, and active under the three conventions.
 
     Works from shapes alone, so the model may be on the meta device. Tied parameters count once, sharded ones (FSDP2,
-    expert parallelism as DTensor) at full size, quantized ones (torchao) by their logical elements. Which modules are
-    experts and routers comes from :func:`intensive_callbacks.routing.discovery.discover`.
+    expert parallelism as DTensor) at full size, quantized ones by their logical elements: torchao, torch.ao,
+    bitsandbytes, HQQ, compressed-tensors, GPTQ, AWQ and MXFP4 are known. A packed weight of another kind is a warning.
+    Experts and routers are those that :func:`intensive_callbacks.routing.discovery.discover` finds.
 
     Args:
         model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
         num_experts_per_token: distinct routed experts that compute for a token, measured, for all layers or by the name
             of the layer; ``None`` takes the model's own top-k.
-        boundary: where it is reported that a method of the model's failed; by default one of its own, which warns.
+        boundary: where failures of the model's own methods are reported; by default one of its own, which warns.
 
     Raises:
         ValueError: if the model has lazy or FSDP1-sharded parameters, a name is no layer with experts, or a number of
@@ -133,47 +137,53 @@ def count_parameters(
         >>> count_parameters(nn.Linear(10, 5)).total
         55
     """
-    sizes = _sizes(model)
+    _refuse_unready(model)
+    weights = Weights(model)
+    if weights.unknown:
+        warn(
+            f"{', '.join(weights.unknown[:3])} ({len(weights.unknown)} in all) hold packed weights of unknown number; "
+            "they count as the integers that are stored, so the parameters are too few. Count the model before it is "
+            "quantized",
+            UserWarning,
+            stacklevel=2,
+        )
     layers = discover(model)
     experts_of = _experts_per_token(layers, num_experts_per_token)
-    routed: dict[int, int] = {}
-    idle = 0
+    active = active_sizes(model, weights)
+    routed: set[int] = set()
     for layer in layers:
-        for parameter in layer.expert_parameters():
-            if id(parameter) not in routed:
-                routed[id(parameter)] = sizes[id(parameter)]
-                idle += _idle(parameter, sizes[id(parameter)], layer, experts_of[layer.name])
-    router = {id(parameter) for layer in layers for parameter in layer.router_parameters()} - routed.keys()
-    in_blocks = {id(parameter) for layer in layers for parameter in layer.block.parameters()}
-    lookup, head = embeddings(model, boundary or Boundary())
+        for key in expert_keys(layer, weights) - routed:
+            active[key] *= experts_of[layer.name] / num_rows(layer, weights.shapes[key])
+            routed.add(key)
+    router = {id(parameter) for layer in layers for parameter in layer.router_parameters()}
+    router = (router | weights.of(*(layer.router for layer in layers))) - routed
+    in_blocks = weights.of(*(layer.block for layer in layers))
+    lookup, head = (weights.of(*modules) for modules in embeddings(model, boundary or Boundary()))
 
-    def size(chosen: Iterable[int]) -> int:
-        return sum(sizes[key] for key in chosen)
+    def size(keys: Iterable[int], elements: Mapping[int, float] = weights.sizes) -> int:
+        return round(sum(elements[key] for key in keys))
 
-    total, packed = sum(sizes.values()), packed_weights(model)
-    active = total + sum(tensor.numel() for tensor in packed) - idle
     return ParameterCount(
-        total=total + sum(tensor.numel() for tensor in packed),
-        active=active,
-        active_without_input_embedding=active - size(lookup - head),
-        active_without_embeddings=active - size(lookup | head),
-        routed=sum(routed.values()),
-        shared=size(in_blocks - routed.keys() - router),
+        total=size(weights.sizes),
+        active=size(active, active),
+        active_without_input_embedding=size(active.keys() - (lookup - head), active),
+        active_without_embeddings=size(active.keys() - (lookup | head), active),
+        routed=size(routed),
+        shared=size(in_blocks - routed - router),
         router=size(router),
         embedding=size(lookup | head),
-        trainable=sum(sizes[id(parameter)] for parameter in model.parameters() if parameter.requires_grad),
-        num_bytes=resident_bytes(model) + sum(tensor.numel() * tensor.element_size() for tensor in packed),
+        trainable=size(id(parameter) for parameter in model.parameters() if parameter.requires_grad),
+        num_bytes=resident_bytes(model),
     )
 
 
-def _sizes(model: nn.Module) -> dict[int, int]:
-    """Elements of each distinct parameter, by its identity."""
+def _refuse_unready(model: nn.Module) -> None:
+    """Raise if the shapes of some parameters are not known."""
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name!r} is lazy and has no shape yet; run one batch through the model first")
-    return {id(parameter): parameter.numel() for parameter in model.parameters()}
 
 
 def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -201,11 +211,3 @@ def _experts_per_token(layers: list[MoELayer], given: float | Mapping[str, float
             )
         chosen[layer.name] = num_selected
     return chosen
-
-
-def _idle(parameter: Tensor, size: int, layer: MoELayer, num_selected: float) -> int:
-    """Elements of an expert parameter that a token does not touch."""
-    # Some models stack weights for their zero-compute experts too; of a list, each module is one that computes.
-    stacked = parameter.dim() >= 2 and not any(isinstance(m, (nn.ModuleList, nn.ModuleDict)) for m in layer.experts)
-    padded = stacked and parameter.shape[0] == layer.num_classes
-    return size - round(size * num_selected / (layer.num_classes if padded else layer.num_experts))

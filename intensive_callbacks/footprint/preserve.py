@@ -26,7 +26,7 @@ def is_lazy(model: nn.Module) -> bool:
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Modes, buffers, hooks, attributes and random states are afterwards as they were before.
+    """Restore modes, buffers, hooks, attributes and random states afterwards.
 
     Of attributes that are lists, dicts and sets the contents, too. What a forward changes elsewhere stays changed.
 

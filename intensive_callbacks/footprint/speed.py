@@ -1,4 +1,4 @@
-"""Time and energy of training, pauses left out."""
+"""Time and energy of training, without pauses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """Seconds of wall-clock time, and joules of the GPUs a model lies on, that pass while it is on.
+    """Measures wall-clock seconds and the joules of a model's GPUs while it is on.
 
     Nothing is synchronized: over many steps the host cannot run far ahead of its device, so read it once in many.
 
@@ -50,23 +50,23 @@ class Pace:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what has passed so far, and measure from here on."""
+        """Reset both sums and start measuring."""
         self._seconds, self._joules = 0.0, 0.0
         self.resume()
 
     def pause(self) -> None:
-        """What passes from here on does not count."""
+        """Stop measuring until :meth:`resume`."""
         self._seconds += self._clock() - self._since
         self._joules += self._joules_since()
 
     def resume(self) -> None:
-        """Measure again."""
+        """Resume measuring."""
         self._since = self._clock()
         if self._meter is not None:
             self._boundary.call(READING, self._meter.start, off=self._drop_meter)
 
     def read(self) -> tuple[float, float]:
-        """Seconds and joules since the last reading, pauses left out; joules are NaN where there is no meter."""
+        """Seconds and joules since the last reading, without pauses; joules are NaN where there is no meter."""
         self.pause()
         read = self._seconds, self._joules
         self.reset()

@@ -1,4 +1,4 @@
-"""From a name to a model and a batch for it, with no weights and no network."""
+"""Build a model and a batch for it from a name, without weights and network access."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from intensive_callbacks.boundary import Boundary, warn
+from intensive_callbacks.routing.discovery import discover
 
 __all__ = ["Target", "resolve"]
 
@@ -25,6 +28,7 @@ class Target:
         kwargs: its inputs by keyword.
         unit: what the batch consists of: ``"token"`` or ``"example"``.
         num_units: how many of them.
+        config: the transformers config that the model was built from, if it was.
     """
 
     model: nn.Module
@@ -32,15 +36,31 @@ class Target:
     kwargs: dict[str, Any] = field(default_factory=dict)
     unit: str = "example"
     num_units: int = 1
+    config: Any = None
 
     @property
     def has_batch(self) -> bool:
         """Whether there is something to run."""
         return bool(self.args or self.kwargs)
 
+    def experts_per_token(self) -> dict[str, float]:
+        """Experts that a token is sent to in the layers that do not say it, measured on a small model of the config."""
+        unknown = [layer for layer in discover(self.model) if layer.num_experts_per_token is None]
+        if not unknown or self.config is None:
+            return {}
+        measured = measured_experts_per_token(self.config)
+        if measured is None:
+            return {}
+        warn(
+            f"the config does not say how many experts a token is sent to; a small random model of it sends each to "
+            f"{measured:.4g}, which is assumed here. Give another number with --num-experts-per-token",
+            UserWarning,
+        )
+        return {layer.name: min(measured, layer.num_classes) for layer in unknown}
+
 
 def resolve(name: str, sequence_length: int = 2048) -> Target:
-    """Find and build what a name stands for; nothing is downloaded.
+    """Build the model that a name refers to; nothing is downloaded.
 
     Args:
         name: ``"module:factory"``, where the factory returns a model, or a model and its batch (a tensor, a tuple of
@@ -49,7 +69,7 @@ def resolve(name: str, sequence_length: int = 2048) -> Target:
         sequence_length: tokens in the batch of a language model.
 
     Raises:
-        ValueError: if the name stands for nothing; the message says what was tried.
+        ValueError: if there is no such model; the message says what was tried.
 
     Example:
         >>> resolve("torch.nn:Identity").model
@@ -85,7 +105,7 @@ def _from_factory(module: str, factory: str) -> Target:
 
 
 def _units(ids: Any, first: Any) -> dict[str, Any]:
-    """Token ids are counted one by one; anything else by its rows."""
+    """Unit and size of a batch: tokens where it has token ids, else examples."""
     if ids is None and isinstance(first, Tensor) and not first.is_floating_point() and first.dim() == 2:
         ids = first
     if isinstance(ids, Tensor):
@@ -117,24 +137,76 @@ def _default_config(name: str) -> Any:
 
 
 def _from_config(config: Any, sequence_length: int) -> Target:
-    import transformers
-
-    named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
     with torch.device("meta"):
-        if named and named[0] is not None:
-            model = named[0](config)
-        elif type(config) in transformers.AutoModelForCausalLM._model_mapping:  # noqa: SLF001 - asks without trying
-            model = transformers.AutoModelForCausalLM.from_config(config)
-        else:
-            model = transformers.AutoModel.from_config(config)
+        model = _build(config)
         if model.main_input_name == "input_ids":
-            batch = {"input_ids": torch.zeros(1, sequence_length, dtype=torch.long)}
-            if config.is_encoder_decoder:
-                batch["decoder_input_ids"] = batch["input_ids"]
-            return Target(model, kwargs=batch, unit="token", num_units=sequence_length)
+            batch = _tokens(config, torch.zeros(1, sequence_length, dtype=torch.long))
+            return Target(model, kwargs=batch, unit="token", num_units=sequence_length, config=config)
         size = getattr(config, "image_size", None)
         if model.main_input_name == "pixel_values" and isinstance(size, int):
-            return Target(
-                model, kwargs={"pixel_values": torch.zeros(1, getattr(config, "num_channels", 3), size, size)}
-            )
-    return Target(model)
+            pixels = torch.zeros(1, getattr(config, "num_channels", 3), size, size, dtype=model.dtype)
+            return Target(model, kwargs={"pixel_values": pixels}, config=config)
+    return Target(model, config=config)
+
+
+def _build(config: Any) -> Any:
+    """The model of a config, of the type that the config says."""
+    import transformers
+
+    inner = config.get_text_config() if hasattr(config, "get_text_config") else config
+    dtype = getattr(config, "dtype", None) or getattr(inner, "dtype", None) or torch.float32
+    named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
+    if named and named[0] is not None:
+        return named[0]._from_config(config, dtype=dtype)  # noqa: SLF001 - a class takes no dtype in public
+    causal = transformers.AutoModelForCausalLM
+    known = type(config) in causal._model_mapping  # noqa: SLF001 - asks without trying
+    return (causal if known else transformers.AutoModel).from_config(config, dtype=dtype)
+
+
+def _tokens(config: Any, ids: Tensor) -> dict[str, Any]:
+    return {"input_ids": ids, "decoder_input_ids": ids} if config.is_encoder_decoder else {"input_ids": ids}
+
+
+def measured_experts_per_token(config: Any) -> float | None:
+    """Experts that a token is sent to, from one forward pass of a small random model of this config.
+
+    Widths and depth are small; what the config says about experts stays. ``None`` where that model has no router that
+    can be observed, or cannot be made small.
+    """
+    from intensive_callbacks.routing.observer import RouterObserver
+
+    boundary = Boundary()
+    small = boundary.call("building a small model to watch its routers", _small, config)
+    if small is None:
+        return None
+    ids = 3 + torch.randperm(SMALL["vocab_size"] - 3)[:NUM_WATCHED].view(2, -1)
+    with torch.no_grad(), RouterObserver(small) as observer:
+        boundary.call("running a small model to watch its routers", small, **_tokens(small.config, ids))
+    states = [statistics.states() for statistics in observer.statistics.values()]
+    num_tokens = sum(float(state["num_tokens"]) for state in states)
+    selected = sum(float(state["load"].sum()) for state in states)
+    return selected / num_tokens if num_tokens and selected else None
+
+
+SMALL = {
+    "vocab_size": 512,
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "intermediate_size", "d_ff", "moe_intermediate_size"), 32),
+    **dict.fromkeys(("ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layers"), 4),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 4),
+    **dict.fromkeys(("num_attention_heads", "num_heads", "n_heads", "num_key_value_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("head_dim", "d_kv"), 8),
+    **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), 0),
+    **dict.fromkeys(("bos_token_id", "eos_token_id"), 1),
+}
+NUM_WATCHED = 64
+
+
+def _small(config: Any) -> Any:
+    default = config.to_dict()
+    kept = {name: value for name, value in default.items() if name not in ("dtype", "torch_dtype", "architectures")}
+    smaller = {name: value for name, value in SMALL.items() if isinstance(default.get(name), int)}
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return _build(type(config).from_dict({**kept, **smaller})).eval()

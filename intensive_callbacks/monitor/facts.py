@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from intensive_callbacks.footprint.expert_sizes import ExpertSizes, expert_sizes
 from intensive_callbacks.footprint.parameters import count_parameters
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SOURCES = {
     "small_batch_size": "no gradients of two batch sizes were observed",
     "large_batch_size": "no gradients of two batch sizes were observed",
 }
+
+NO_EXPERTS = ExpertSizes()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class ModelFacts:
     num_windows: int = 0
     speed: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[str, float] | None = None
-    _experts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    _active_by_design: float | None = None
+    _experts: Mapping[str, ExpertSizes] = field(default_factory=dict)
     _spent: Mapping[str, float] = field(default_factory=dict)
     _spent_since: int = 0
 
@@ -83,16 +87,18 @@ class ModelFacts:
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
             count = count_parameters(model)
-        experts = {
-            layer.name: (sum(p.numel() for p in layer.expert_parameters()), layer.num_experts) for layer in layers
-        }
         return replace(
-            self, total_params=count.total, active_params=count.active, num_bytes=count.num_bytes, _experts=experts
+            self,
+            total_params=count.total,
+            active_params=count.active,
+            num_bytes=count.num_bytes,
+            _active_by_design=count.active,
+            _experts=expert_sizes(model, layers),
         )
 
     def uncounted(self) -> ModelFacts:
         """Without sizes, where those of the model as it is now could not be counted."""
-        return replace(self, total_params=None, active_params=None, num_bytes=None, _experts={})
+        return replace(self, total_params=None, active_params=None, num_bytes=None, _active_by_design=None)
 
     def restarted(self, step: int) -> ModelFacts:
         """Time and energy are counted from this optimizer step on."""
@@ -123,18 +129,17 @@ class ModelFacts:
         return facts.with_speed(counts, step) if window.is_due else facts
 
     def _active_params(self, routing: RoutingSums | None) -> float | None:
-        """The total less the expert parameters that a token leaves alone, by the mean over a window's tokens."""
-        if not routing or self.total_params is None:
+        """Mean parameters that a token uses: as counted, with each observed layer's experts weighted by their load."""
+        if not routing or self._active_by_design is None:
             return self.active_params
-        active = self.total_params
+        active = self._active_by_design
         for group in routing.groups:
             states = group.states()
-            tokens = states["num_tokens"].tolist()
+            tokens, loads = states["num_tokens"].tolist(), states["load"].tolist()
             for place, name in enumerate(group.layers):
-                num_params, num_experts = self._experts.get(name, (0, 1))
+                experts = self._experts.get(name, NO_EXPERTS)
                 if tokens[place] > 0:
-                    num_selected = float(states["load"][place, :num_experts].sum()) / tokens[place]
-                    active -= num_params * (1 - num_selected / num_experts)
+                    active += experts.used(loads[place], tokens[place]) - experts.by_design
         return active
 
     def with_speed(self, counts: Counts, step: int) -> ModelFacts:

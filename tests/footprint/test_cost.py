@@ -176,3 +176,20 @@ def test_a_nested_batch_of_jagged_sequences_is_counted():
             return self.project(torch.nested.nested_tensor([x[0, :1], x[0]], layout=torch.jagged)).values()
 
     assert Training(Jagged()).over((1, 5)) == {"flops": 2 * (1 + 5) * WIDTH * 3, "positions": 5}
+
+
+def test_a_formula_that_fails_leaves_no_cost(monkeypatch):
+    from intensive_callbacks.footprint.flop_formulas import FORMULAS
+
+    def breaks(*_):
+        raise LookupError("on purpose")
+
+    class TwoProducts(nn.Linear):
+        def forward(self, x):
+            return torch.bmm(super().forward(x), x.transpose(1, 2))
+
+    monkeypatch.setitem(FORMULAS, "aten::bmm", breaks)
+    training = Training(TwoProducts(WIDTH, WIDTH))
+    with pytest.warns(RuntimeWarning, match="counting the FLOPs of aten::bmm failed: LookupError") as caught:
+        assert training.over((2, 3), (2, 5), (2, 3)) == {"flops": 0, "positions": 0}
+    assert len(caught) == 1

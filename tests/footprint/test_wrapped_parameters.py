@@ -85,6 +85,56 @@ def test_peft_on_the_experts_themselves_is_as_idle_as_they_are(sparse):
     assert count.active == before.active + added * 2 // 8
 
 
+class Tail(nn.Module):
+    """A table, a layer and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.layer, self.head = nn.Embedding(10, 8), nn.Linear(8, 8), nn.Linear(8, 10, bias=False)
+
+    def forward(self, ids):
+        return self.head(self.layer(self.tokens(ids)))
+
+
+def adapted(**config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peft = pytest.importorskip("peft")
+        return peft.get_peft_model(Tail(), peft.LoraConfig(r=2, target_modules=["layer"], **config)), peft
+
+
+PLAIN, ADAPTER = 80 + 72 + 80, 2 * 8 + 8 * 2
+
+
+def test_the_original_of_a_module_to_save_is_not_active():
+    model, _ = adapted(modules_to_save=["head", "tokens"])
+    count = count_parameters(model)
+    assert (count.total, count.active) == (PLAIN + 160 + ADAPTER, PLAIN + ADAPTER)
+    assert count.active_without_embeddings == 72 + ADAPTER
+    assert count.num_bytes == 4 * count.total
+    with model.disable_adapter():
+        assert count_parameters(model).active == PLAIN
+
+
+def test_only_the_adapter_in_use_is_active():
+    model, peft = adapted()
+    model.add_adapter("second", peft.LoraConfig(r=4, target_modules=["layer"]))
+    assert count_parameters(model).active == PLAIN + ADAPTER
+    model.set_adapter("second")
+    count = count_parameters(model)
+    assert (count.total, count.active) == (PLAIN + 3 * ADAPTER, PLAIN + 2 * ADAPTER)
+    model.merge_adapter()
+    assert count_parameters(model).active == PLAIN
+
+
+def test_modules_and_parameters_on_two_paths_count_once():
+    model = Tail()
+    model.again, model.alias = model.layer, nn.Linear(8, 8, bias=False)
+    model.alias.weight = model.layer.weight
+    count = count_parameters(model)
+    assert (count.total, count.active, count.num_bytes) == (PLAIN, PLAIN, 4 * PLAIN)
+
+
 def sharded(rank, path, queue):
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard

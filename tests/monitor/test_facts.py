@@ -8,6 +8,9 @@ from torch import nn
 
 from intensive_callbacks.monitor.facts import ModelFacts
 from intensive_callbacks.monitor.window import Counts, Quality, Window
+from intensive_callbacks.routing.discovery import discover
+from intensive_callbacks.routing.statistics import RoutingStatistics
+from intensive_callbacks.routing.sums import RoutingSums
 
 
 def after(facts, step, *, due=True, quality=None, data_is_new=False, **counts):
@@ -88,6 +91,52 @@ def test_a_model_that_grew_is_counted_again():
     model.append(nn.Linear(2, 2))
     assert facts.counted(model, ()).total_params == 16
     assert "num_params" not in facts.uncounted().by_argument
+
+
+class Mixture(nn.Module):
+    """Experts of 8, 16, 24 and 32 parameters; without ``top_k`` the model does not say how many a token uses."""
+
+    def __init__(self, top_k=None):
+        super().__init__()
+        self.gate = nn.Linear(4, 4)
+        self.experts = nn.ModuleList(nn.Linear(4, 2 * size, bias=False) for size in (1, 2, 3, 4))
+        if top_k:
+            self.top_k = top_k
+
+
+def routed(model, layers, **loads):
+    """The active parameters after a window with these selections of 20 tokens in some of the layers."""
+    statistics = {name: RoutingStatistics(num_experts=4) for name in loads}
+    for name, load in loads.items():
+        ids = torch.cat([torch.full((number,), e) for e, number in enumerate(load)])
+        statistics[name].count(torch.cat([ids, torch.full((40 - len(ids),), -1)]).view(20, 2), mask=None)
+    facts = ModelFacts().counted(model, layers)
+    window = Window(is_due=True, quality=Quality(), counts=Counts(), training=RoutingSums.of(statistics))
+    return facts.after(window, 1, data_is_new=False)
+
+
+def test_unequal_experts_are_active_by_their_size_and_load():
+    model = nn.ModuleDict({"a": Mixture(top_k=2), "b": Mixture(top_k=2)})
+    layers = discover(model)
+    facts = routed(model, layers, a=(10, 0, 20, 10))
+    # Layer b was not observed: two of its experts, of 20 parameters in the mean.
+    assert facts.active_params == 2 * 20 + (10 * 8 + 20 * 24 + 10 * 32) / 20 + 2 * 20
+    assert facts.by_argument["num_params"] == facts.baseline()["baseline/active_params"] == facts.active_params
+
+
+def test_a_layer_that_selected_nothing_is_dense():
+    model = nn.ModuleDict({"a": Mixture(), "b": Mixture(top_k=1)})
+    facts = routed(model, discover(model), a=(0, 0, 0, 0), b=(20, 0, 0, 0))
+    assert facts.active_params == 2 * 20 + 80 + 8
+    half = routed(model, discover(model), a=(10, 10, 10, 10), b=(20, 0, 0, 0))
+    assert half.active_params == 2 * 20 + 80 / 2 + 8
+
+
+def test_layers_that_the_model_has_lost_change_nothing():
+    model = nn.ModuleDict({"a": Mixture(top_k=2)})
+    layers = discover(model)
+    model["a"] = Mixture(top_k=2)
+    assert routed(model, layers, a=(10, 10, 10, 10)).active_params == 20 + 40
 
 
 def test_a_state_of_another_version_is_read_leniently():

@@ -68,10 +68,8 @@ def modes_kept(module: torch.nn.Module) -> Iterator[None]:
 
 def parts_of(trainer: Trainer, batch: Any) -> list[Any]:
     """The batches in a training batch, one for each loader; none where a single loader gave it."""
-    combined = trainer.fit_loop._combined_loader  # noqa: SLF001 - its mode is not public
-    if combined is None or len(combined.flattened) < 2 or combined._mode == "sequential":  # noqa: SLF001 - see above
-        return []
-    return list(_parts(combined.iterables, batch))
+    loaders = trainer.train_dataloader
+    return list(_parts(loaders, batch)) if isinstance(loaders, (Mapping, list, tuple)) else []
 
 
 def _parts(loaders: Any, batch: Any) -> Iterator[Any]:
@@ -106,10 +104,13 @@ class ScoredItems:
 
     def add(self, trainer: Trainer, batch: Any, dataloader_idx: int) -> None:
         """Record a batch after its validation step; nothing is read from the device."""
-        result = _result(trainer, self._key)
-        if result is not None and result.meta.dataloader_idx not in {None, dataloader_idx}:
+        _, of_one_loader, index = self._key.rpartition("/dataloader_idx_")
+        if of_one_loader and index != str(dataloader_idx):
             return
+        result = _result(trainer, self._key)
         if result is not None and result.is_tensor and result.meta.is_mean_reduction:
+            if not self._sums:  # the batches before did not log it
+                self._examples, self._tokens = [], []
             # Lightning replaces both tensors with each batch.
             self._sums.append((result.value, result.cumulated_batch_size))
         self._examples.append(batches.num_examples(batch))
@@ -120,7 +121,7 @@ class ScoredItems:
         """The examples of this process, which its accuracy is weighed by beside those of others."""
         return sum(self._examples)
 
-    def count(self, accuracy: float, num_processes: int = 1) -> int | None:
+    def count(self, accuracy: float | torch.Tensor, num_processes: int = 1) -> int | None:
         """The number of answers on this process, ``None`` where it is not known.
 
         Args:
@@ -132,7 +133,7 @@ class ScoredItems:
         if len(self._sums) == len(self._examples) > 0:
             return self._of_batches(tokens)
         for number in (self.num_examples, sum(tokens)):
-            if number and _is_whole(accuracy * number * num_processes, number * num_processes):
+            if number and _is_whole(float(accuracy) * number * num_processes, number * num_processes):
                 return number
         return None
 

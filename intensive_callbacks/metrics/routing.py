@@ -301,22 +301,23 @@ class SwitchBalance(_ProbabilityMetric):
     higher_is_better = False
     undefined = "nothing was routed"
     invalid = _NEITHER
-    load: Tensor
+    scored_load: Tensor
     probability: Tensor
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
         super().__init__(num_experts, **kwargs)
-        self.add_load()
+        # Of the tokens whose probabilities are known: a router's load may be of more.
+        self.add_sum("scored_load", (num_experts,), torch.int64)
         self.add_sum("probability", (num_experts,))
 
     def update(self, expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> None:
         """Count the selections and add the probabilities of one batch."""
         self.require_width("probabilities", probabilities)
         load, probability, num_invalid = routing.switch_balance_update(expert_ids, probabilities, mask)
-        self.load += load
+        self.scored_load += load
         self.probability += probability
         self.num_invalid += num_invalid
 
     def compute(self) -> Tensor:
         """E · sum f_e P_e."""
-        return self.unless_invalid(routing.switch_balance_compute(self.load, self.probability))
+        return self.unless_invalid(routing.switch_balance_compute(self.scored_load, self.probability))

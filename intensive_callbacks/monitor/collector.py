@@ -59,6 +59,7 @@ class Collector:
         self.validates = False  # whether this training has validations
         self._counter, self._mask = counter, mask
         self._open = _OpenCounts()
+        self._has_early_scores = False
         self._training: RoutingSums | None = None  # set aside while a validation runs
         self._validation: RoutingSums | None = None  # of a validation that ended and was not logged yet
         self._forward_end: RemovableHandle | None = None
@@ -111,13 +112,24 @@ class Collector:
         if self.observer:
             self.observer.detach()
 
-    def begin_batch(self, batch: Any, *, sampling: bool, parts: Sequence[Any] = ()) -> None:
-        """Record a batch before its forward pass; if ``sampling``, also collect the expensive statistics."""
+    def begin_batch(self, batch: Any, *, sampling: bool, early: bool = False, parts: Sequence[Any] = ()) -> None:
+        """Record a batch before its forward pass.
+
+        Args:
+            batch: what the loop gave.
+            sampling: whether to collect the expensive statistics, too.
+            early: whether to collect them only in case that the training ends before any values are due.
+            parts: the batches in it where several loaders gave one each.
+        """
         self.feeds.see(batch)
         mask = self._mask_of(batch)
         if self.phase is Phase.VALIDATION:
             return
         self.phase = Phase.FORWARD
+        if sampling and self._has_early_scores and self.observer:
+            self.observer.forget_scores()
+        self._has_early_scores = early or (self._has_early_scores and not sampling)
+        sampling = sampling or early
         self._sample(sampling, feeds=sampling and not self.validates)
         count = self._counter.count(batch, parts, mask)
         self._open.add(count.examples, count.tokens)

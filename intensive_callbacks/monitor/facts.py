@@ -221,6 +221,8 @@ SAVED = (
     "num_flops",
     "num_joules",
     "random_baseline",
+    "small_batch_size",
+    "large_batch_size",
     "accuracy",
     "num_examples",
     "seen_examples",

@@ -246,9 +246,10 @@ class Monitor:
             parts: the batches in it, where several loaders gave one each.
         """
         self._data_is_new, self._resumed_at, self._before_the_end = data_is_new, None, None
-        feeds_a_value = self._every_step or self.is_due(self._step + self._increment) or not self._is_baseline_logged
+        sampling = self._every_step or self.is_due(self._step + self._increment)
+        early = not sampling and not self._is_baseline_logged
         begin = self.collector.begin_batch
-        self.boundary.call("observing a batch", begin, batch, sampling=feeds_a_value, parts=parts)
+        self.boundary.call("observing a batch", begin, batch, sampling=sampling, early=early, parts=parts)
 
     @property
     def wants_gradients(self) -> bool:

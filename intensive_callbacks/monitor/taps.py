@@ -133,11 +133,11 @@ class Feeder:
         self._handles: list[RemovableHandle] = []
 
     def open(self) -> None:
-        """Feed the metric with what comes from here on."""
+        """Feed the metric from now on."""
         self.is_open = not self.has_failed
 
     def shut(self) -> None:
-        """Ignore what comes from here on."""
+        """Ignore what comes from now on."""
         self.is_open = False
 
     def register(self, modules: Iterable[nn.Module], read: Callable[[Any, Any], Any]) -> None:

@@ -234,6 +234,11 @@ class RouterObserver:
         """Overwrite all sums, in place, with those that :meth:`read` returned."""
         sums.write(self.statistics)
 
+    def forget_scores(self) -> None:
+        """Set the sums that need weights or probabilities to zero, in place."""
+        for statistics in self.statistics.values():
+            statistics.forget_scores()
+
     def reset(self) -> None:
         """Set all sums to zero, in place."""
         reset(self.statistics.values())

@@ -22,8 +22,8 @@ COUNTS = (
     *("load", "num_invalid", "num_dropped", "num_tokens", "num_expected"),
     *("num_probabilities", "num_selected", "num_logits"),
 )
-REALS = ("importance", "probability", "entropy", "margin", "confidence", "log_partition", "z")
-PER_EXPERT = ("load", "importance", "probability")
+REALS = ("importance", "probability", "scored_load", "entropy", "margin", "confidence", "log_partition", "z")
+PER_EXPERT = ("load", "importance", "probability", "scored_load")
 
 
 class RoutingStatistics:
@@ -41,9 +41,10 @@ class RoutingStatistics:
     ``num_expected``      []   selections that its tokens were to make, k each (int64), of every observed forward
     ``importance``        [E]  sum of the weights of the selections; this and all below only while sampling
     ``probability``       [E]  sum of the router's probabilities p_t
+    ``scored_load``       [E]  selections of the tokens in ``probability``
     ``entropy``           []   sum of H(p_t), in nats
     ``margin``            []   sum of the greatest less the second greatest probability
-    ``num_probabilities`` []   tokens in these three (int64)
+    ``num_probabilities`` []   tokens in these four (int64)
     ``confidence``        []   sum of the probabilities of the selected experts
     ``num_selected``      []   tokens in it (int64)
     ``log_partition``     []   sum of logsumexp(logits), in nats
@@ -200,6 +201,22 @@ class RoutingStatistics:
             used = used & sample.mask[:, None]
         self._sums["importance"].scatter_add_(0, slots.flatten(), weights.masked_fill(~used, 0).flatten())
 
+    def _sample_load(self, sample: RouterSample) -> None:
+        """Add the selections of tokens whose probabilities are added: a product of both needs the same tokens."""
+        if sample.expert_ids is not None:
+            slots, used = self._valid(sample.expert_ids)
+            used = used if sample.mask is None else used & sample.mask[:, None]
+            load = self._sums["scored_load"]
+            load.scatter_add_(0, slots.flatten(), used.flatten().to(load.dtype))
+        elif sample.dispatch is not None:
+            self._add("scored_load", sample.dispatch, sample.mask)
+
+    def forget_scores(self) -> None:
+        """Set the sums that need weights or probabilities to zero, in place."""
+        for name in (*COUNTS[-3:], *REALS):
+            self._sums[name].zero_()
+            self._waiting.pop(name, None)
+
     def _sample_probabilities(self, sample: RouterSample) -> None:
         if sample.logits is not None:
             log_partition = token_log_partition(sample.logits.float())
@@ -217,6 +234,7 @@ class RoutingStatistics:
         self._add("entropy", token_entropy(probabilities), sample.mask)
         if self.num_experts > 1:
             self._add("margin", token_margin(probabilities), sample.mask)
+        self._sample_load(sample)
         if sample.expert_ids is not None:
             confidence = token_confidence(probabilities, sample.expert_ids)
         elif sample.dispatch is not None:

@@ -78,8 +78,9 @@ def learning_curve(
     num_free = len(sizes) - 3
     allowed = least * (1 + student.ppf((1 + confidence) / 2, num_free) ** 2 / num_free)
     fitting = grid[misfit <= allowed + torch.finfo(misfit.dtype).eps]
-    low, high = (fitting[0], fitting[-1]) if len(fitting) else (exponent, exponent)
-    low, high = (0.0 if low == grid[0] else float(low)), (math.inf if high == grid[-1] else float(high))
+    ends = fitting[[0, -1]] if len(fitting) else exponent.expand(2)
+    low = 0.0 if ends[0] == grid[0] else float(ends[0])
+    high = math.inf if ends[1] == grid[-1] else float(ends[1])
     return PowerLaw(float(exponent), float(scale * unit**exponent), float(floor), low, high)
 
 

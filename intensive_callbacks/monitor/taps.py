@@ -80,6 +80,7 @@ class RouterTap:
             several, which then feed the metric together.
         read: ``read(sample, batch)`` gets the :class:`RouterSample` of each forward, whose rows are the tokens of the
             batch in their order, and returns the arguments of the metric's update: a tuple, a dict, or a single value.
+            Hand ``sample.mask`` on to leave out padding.
         into: the metric, or the key or symbol of one, which is then built from what is known of the model.
 
     It is read when a :class:`Tap` is. In a validation the sample has the expert ids but need not have logits; a plain
@@ -92,7 +93,7 @@ class RouterTap:
         ...     lambda sample, batch: {
         ...         "x": batch["input_ids"].flatten() % 256,
         ...         "y": sample.expert_ids[:, 0],
-        ...         "mask": sample.mask,  # padding is left out
+        ...         "mask": sample.mask,
         ...     },
         ...     CouplingQuality(num_x=256, num_y=64),
         ... )

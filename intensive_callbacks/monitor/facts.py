@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from intensive_callbacks.monitor.window import Counts, Window
     from intensive_callbacks.routing.discovery import MoELayer
-    from intensive_callbacks.routing.sums import RoutingSums
 
 # The facts that a metric's constructor may require, each with what is to be said where it is not known.
 SOURCES = {
@@ -73,26 +72,35 @@ class ModelFacts:
     num_windows: int = 0
     speed: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[str, float] | None = None
-    _experts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    _experts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    _num_experts: Mapping[str, int] = field(default_factory=dict)
+    _shares: Mapping[str, float] = field(default_factory=dict)
     _spent: Mapping[str, float] = field(default_factory=dict)
     _spent_since: int = 0
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
+        if _is_sharded_by_fsdp1(model):
+            if self.total_params is not None:  # counted before it was wrapped
+                return self
+            raise ValueError("FSDP1 shows only this rank's shard of the parameters; make the Monitor before it wraps")
         with warnings.catch_warnings():
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
             count = count_parameters(model)
-        experts = {
-            layer.name: (sum(p.numel() for p in layer.expert_parameters()), layer.num_experts) for layer in layers
-        }
         return replace(
-            self, total_params=count.total, active_params=count.active, num_bytes=count.num_bytes, _experts=experts
+            self,
+            total_params=count.total,
+            active_params=count.active,
+            num_bytes=count.num_bytes,
+            _experts=_expert_params(layers),
+            _num_experts={layer.name: layer.num_experts for layer in layers},
+            _shares={},
         )
 
     def uncounted(self) -> ModelFacts:
         """Without sizes, where those of the model as it is now could not be counted."""
-        return replace(self, total_params=None, active_params=None, num_bytes=None, _experts={})
+        return replace(self, total_params=None, active_params=None, num_bytes=None, _experts={}, _shares={})
 
     def restarted(self, step: int) -> ModelFacts:
         """Time and energy are counted from this optimizer step on."""
@@ -100,7 +108,7 @@ class ModelFacts:
 
     def after(self, window: Window, step: int, *, data_is_new: bool) -> ModelFacts:
         """What is known once a logging step's reduced window is taken in."""
-        counts = window.counts
+        counts, shares = window.counts, self._shares_seen(window)
         spent = {
             name: self._spent.get(name, 0) + getattr(counts, name)
             for name in ("examples", "tokens", "seconds", "joules")
@@ -111,7 +119,8 @@ class ModelFacts:
             seen_tokens=self.seen_tokens + counts.tokens,
             has_tokens=self.has_tokens or counts.has_tokens > 0,
             num_flops=counts.flops / counts.positions if counts.flops > 0 else self.num_flops,
-            active_params=self._active_params(window.validation or window.training),
+            active_params=self._active_params(shares),
+            _shares=shares,
             data_is_new=data_is_new,
             _spent=spent,
         )
@@ -122,20 +131,24 @@ class ModelFacts:
             )
         return facts.with_speed(counts, step) if window.is_due else facts
 
-    def _active_params(self, routing: RoutingSums | None) -> float | None:
-        """The total less the expert parameters that a token leaves alone, by the mean over a window's tokens."""
-        if not routing or self.total_params is None:
+    def _active_params(self, shares: Mapping[str, float]) -> float | None:
+        """The total less the expert parameters that a token leaves alone, by the mean over the newest tokens seen."""
+        if not shares or self.total_params is None:
             return self.active_params
-        active = self.total_params
-        for group in routing.groups:
-            states = group.states()
-            tokens = states["num_tokens"].tolist()
-            for place, name in enumerate(group.layers):
-                num_params, num_experts = self._experts.get(name, (0, 1))
-                if tokens[place] > 0:
-                    num_selected = float(states["load"][place, :num_experts].sum()) / tokens[place]
-                    active -= num_params * (1 - num_selected / num_experts)
-        return active
+        idle = (num * (1 - shares.get(name, share)) for name, (num, share) in self._experts.items())
+        return self.total_params - sum(idle)
+
+    def _shares_seen(self, window: Window) -> dict[str, float]:
+        """The share of its experts that a token uses in each layer; one that saw no token keeps the share it had."""
+        shares = dict(self._shares)
+        for routing in filter(None, (window.training, window.validation)):  # the validation's wins
+            for group in routing.groups:
+                states = group.states()
+                for place, (name, tokens) in enumerate(zip(group.layers, states["num_tokens"].tolist(), strict=True)):
+                    num_experts = self._num_experts.get(name)
+                    if tokens > 0 and num_experts:
+                        shares[name] = float(states["load"][place, :num_experts].sum()) / tokens / num_experts
+        return shares
 
     def with_speed(self, counts: Counts, step: int) -> ModelFacts:
         """Speed and energy of the window of training that ends with this step."""
@@ -205,6 +218,28 @@ class ModelFacts:
         if known.get("random_baseline") is None:
             known.pop("random_baseline", None)
         return replace(self, **known)
+
+
+def _expert_params(layers: Sequence[MoELayer]) -> dict[str, tuple[int, float]]:
+    """Each layer's expert parameters, shared ones in the first alone, and the share that a token uses by design."""
+    counted: set[int] = set()
+    experts: dict[str, tuple[int, float]] = {}
+    for layer in layers:
+        own = {
+            id(parameter): parameter.numel() for parameter in layer.expert_parameters() if id(parameter) not in counted
+        }
+        counted |= own.keys()
+        chosen = layer.num_experts_per_token or layer.num_experts
+        experts[layer.name] = sum(own.values()), chosen / layer.num_experts
+    return experts
+
+
+def _is_sharded_by_fsdp1(model: nn.Module) -> bool:
+    """Whether the first FSDP holds the parameters: around the model, or around modules of it."""
+    return any(
+        type(module).__name__ == "FullyShardedDataParallel" or getattr(module, "_is_fsdp_managed_module", False)
+        for module in model.modules()
+    )
 
 
 SAVED = ("random_baseline", "accuracy", "num_examples", "seen_examples", "seen_tokens", "has_tokens", "curve")

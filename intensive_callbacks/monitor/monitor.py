@@ -138,6 +138,7 @@ class Monitor:
         self._data_is_new = False
         self._is_baseline_logged = False
         self._num_rows = 0
+        self._held: tuple[Any, int | None] = (None, None)
 
     def _observer(self, routers: Any) -> RouterObserver | None:
         if routers is None:
@@ -315,7 +316,8 @@ class Monitor:
     ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due; the sinks get them, too.
 
-        In a distributed run every process calls it at the same steps.
+        In a distributed run every process calls it at the same steps; an accuracy that comes between two steps at which
+        values are due is logged with the next ones.
 
         Args:
             step: optimizer steps done. Values are due when ``step // every_n_steps`` has changed.
@@ -359,6 +361,12 @@ class Monitor:
             self._last_due = step
         if not has_news and accuracy is None:
             return None
+        if not has_news and is_distributed():  # another process may have none here: it waits for the next values
+            self._held = accuracy, num_examples
+            return None
+        if accuracy is None:
+            accuracy, num_examples = self._held
+        self._held = None, None
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples) or Quality(unusable=1)
         # A short window at the end says little of the routers: it is only read where there was no other.
         whole = not ends or self.facts.num_windows == 0
@@ -376,10 +384,11 @@ class Monitor:
 
     def _report_failures(self, window: Window) -> None:
         """A metric that failed on another process alone is reported here as well."""
-        for name in window.failed:
+        for name in window.failed & self.feeds.names:
             part = self.feeds.part(name)
             if part not in self.boundary.failed:
-                self.boundary.fail(part, RuntimeError("it failed on another process"))
+                error = RuntimeError("it failed on another process, or differs from what that measures")
+                self.boundary.fail(part, error, off=functools.partial(self.feeds.disable, name))
 
     def _judge(self, step: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""

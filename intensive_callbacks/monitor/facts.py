@@ -83,6 +83,10 @@ class ModelFacts:
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
+        if _is_sharded_by_fsdp1(model):
+            if self.total_params is not None:  # counted before it was wrapped
+                return self
+            raise ValueError("FSDP1 shows only this rank's shard of the parameters; make the Monitor before it wraps")
         with warnings.catch_warnings():
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
@@ -106,7 +110,7 @@ class ModelFacts:
 
     def after(self, window: Window, step: int, *, data_is_new: bool) -> ModelFacts:
         """What is known once a logging step's reduced window is taken in."""
-        counts = window.counts
+        counts, validation = window.counts, window.validation
         spent = {
             name: self._spent.get(name, 0) + getattr(counts, name)
             for name in ("examples", "tokens", "seconds", "joules")
@@ -117,7 +121,7 @@ class ModelFacts:
             seen_tokens=self.seen_tokens + counts.tokens,
             has_tokens=self.has_tokens or counts.has_tokens > 0,
             num_flops=counts.flops / counts.positions if counts.flops > 0 else self.num_flops,
-            active_params=self._active_params(window.validation or window.training),
+            active_params=self._active_params(validation if validation and validation.num_tokens else window.training),
             data_is_new=data_is_new,
             _spent=spent,
         )
@@ -130,7 +134,8 @@ class ModelFacts:
 
     def _active_params(self, routing: RoutingSums | None) -> float | None:
         """Mean parameters that a token uses: as counted, with each observed layer's experts weighted by their load."""
-        if not routing or self._active_by_design is None:
+        # An evaluation that did not run the model says nothing of it.
+        if not routing or not routing.num_tokens or self._active_by_design is None:
             return self.active_params
         active = self._active_by_design
         for group in routing.groups:
@@ -233,3 +238,11 @@ SAVED = (
     "_spent",
     "_spent_since",
 )
+
+
+def _is_sharded_by_fsdp1(model: nn.Module) -> bool:
+    """Whether the first FSDP holds the parameters: around the model, or around modules of it."""
+    return any(
+        type(module).__name__ == "FullyShardedDataParallel" or getattr(module, "_is_fsdp_managed_module", False)
+        for module in model.modules()
+    )

@@ -144,6 +144,8 @@ class Feeds:
         samples: dict[str, States] = {}
         for name in ending:
             feeder = self._feeders[name]
+            if feeder.has_failed:
+                continue
             # The noise of the gradient is an average over the whole training.
             reset = name not in self.gradients
             taken = self._boundary.call(feeder.name, feeder.take, reset=reset, off=feeder.disable)
@@ -151,6 +153,15 @@ class Feeds:
                 sums[name], samples[name] = taken
         self._batch = None
         return sums, samples, frozenset(name for name in ending if self._feeders[name].has_failed)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the metrics that are fed."""
+        return frozenset(self._feeders)
+
+    def disable(self, name: str) -> None:
+        """Stop feeding a metric for the rest of the run."""
+        self._feeders[name].disable()
 
     def part(self, name: str) -> str:
         """What a feeder is called in warnings."""

@@ -6,6 +6,7 @@ hooks accumulated is reduced over all processes, evaluated with the :class:`Mode
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,7 @@ class Monitor:
         self._data_is_new = False
         self._is_baseline_logged = False
         self._num_rows = 0
+        self._held: tuple[Any, int | None, float | None] = (None, None, None)
 
     def _observer(self, routers: Any) -> RouterObserver | None:
         if routers is None:
@@ -225,6 +227,7 @@ class Monitor:
     def _begin_anew(self) -> None:
         if self.history.newest():
             warn(f"a new training begins after step {self._step}: the history and final table are those of the new one")
+        self._held = None, None, None
         self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.reports, self._last_routing = Reports(self.selected, self.boundary), None
         self.facts = ModelFacts(random_baseline=self.facts.random_baseline)
@@ -325,7 +328,8 @@ class Monitor:
     ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due; the sinks get them, too.
 
-        In a distributed run every process calls it at the same steps.
+        In a distributed run every process calls it at the same steps; an accuracy that comes between two steps at which
+        values are due is logged with the next ones.
 
         Args:
             step: optimizer steps done. Values are due when ``step // every_n_steps`` has changed.
@@ -394,6 +398,12 @@ class Monitor:
             self._last_due = step
         if not has_news and accuracy is None:
             return None
+        if not has_news and is_distributed():  # another process may have none here: it waits for the next values
+            self._held = accuracy, num_examples, weight
+            return None
+        if accuracy is None:
+            accuracy, num_examples, weight = self._held
+        self._held = None, None, None
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples, weight) or Quality(unusable=1)
         # A short window at the end says little of the routers: it is only read where there was no other.
         whole = not ends or self.facts.num_windows == 0
@@ -411,10 +421,11 @@ class Monitor:
 
     def _report_failures(self, window: Window) -> None:
         """A metric that failed on another process alone is reported here as well."""
-        for name in window.failed:
+        for name in window.failed & self.feeds.names:
             part = self.feeds.part(name)
             if part not in self.boundary.failed:
-                self.boundary.fail(part, RuntimeError("it failed on another process"))
+                error = RuntimeError("it failed on another process, or differs from what that measures")
+                self.boundary.fail(part, error, off=functools.partial(self.feeds.disable, name))
 
     def _judge(self, step: int, x: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""

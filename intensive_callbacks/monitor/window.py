@@ -147,14 +147,14 @@ class Window:
                 sums[f"{name}/routing"] = routing.packed()
         sums |= _flat(self.sums)
         summed, samples, failed = reduce_states(sums, _flat(self.samples), self.failed)
-        numbers = summed.pop("window/numbers").tolist()
+        numbers = summed["window/numbers"].tolist()
         split = len(fields(Quality))
         return replace(
             self,
             quality=Quality(*numbers[:split]),
             counts=Counts(*numbers[split:]),
-            training=self.training and self.training.with_packed(summed.pop("training/routing")),
-            validation=self.validation and self.validation.with_packed(summed.pop("validation/routing")),
+            training=_routing(self.training, summed.get("training/routing")),
+            validation=_routing(self.validation, summed.get("validation/routing")),
             sums=_nested(summed, self.sums),
             samples=_nested(samples, self.samples),
             failed=frozenset(failed),
@@ -169,5 +169,15 @@ def _flat(states: Mapping[str, States]) -> dict[str, Tensor]:
     return {f"{metric}/{name}": value for metric, named in states.items() for name, value in named.items()}
 
 
+def _routing(own: RoutingSums | None, packed: Tensor | None) -> RoutingSums | None:
+    """The sums of all processes; ``None`` where they do not all have the same layers."""
+    return None if own is None or packed is None else own.with_packed(packed)
+
+
 def _nested(flat: Mapping[str, Tensor], like: Mapping[str, States]) -> dict[str, States]:
-    return {metric: {name: flat[f"{metric}/{name}"] for name in named} for metric, named in like.items()}
+    """The states by metric; without a metric that failed, which has none left."""
+    return {
+        metric: {name: flat[f"{metric}/{name}"] for name in named}
+        for metric, named in like.items()
+        if all(f"{metric}/{name}" in flat for name in named)
+    }

@@ -157,7 +157,7 @@ class RouterObserver:
         self._context.switch(**switches)
 
     def attach(self) -> Self:
-        """Register the hooks; twice is once."""
+        """Register the hooks; a second call does nothing."""
         if self._context.attached:
             return self
         for layer in self.layers:

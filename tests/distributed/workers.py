@@ -64,10 +64,13 @@ def reduce_something(rank, world_size):
 
 
 def reduce_different_things(rank, world_size):
-    try:
-        reduce_states({"a/load": torch.zeros(3 + rank)})
-    except RuntimeError as error:
-        return str(error)
+    """States of another shape, samples of another width, states on one process alone, and a failure without states."""
+    sums = {"same/load": torch.tensor([rank + 1]), "shape/load": torch.zeros(3 + rank)}
+    samples = {"same/rows": torch.full((1, 1), float(rank)), "width/rows": torch.zeros(2, 3 + rank)}
+    if rank == 0:
+        sums["absent/load"] = torch.zeros(2)
+    sums, samples, failed = reduce_states(sums, samples, {"stateless"} if rank == 1 else ())
+    return {name: value.tolist() for name, value in {**sums, **samples}.items()}, failed
 
 
 def reduce_much(rank, world_size):

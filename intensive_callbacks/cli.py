@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intensive_callbacks.benchmark.cli import leaderboard
+from intensive_callbacks.command import Commands, one_line_errors
 from intensive_callbacks.dashboards.cli import app as dashboard
+from intensive_callbacks.untrusted import reason, short_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere, shows the traceback of an error.",
+)
 
 
 app.add_typer(dashboard, name="dashboard")
@@ -25,6 +32,7 @@ def main() -> None:
 
 
 @app.command()
+@one_line_errors
 def profile(
     target: Annotated[
         str, typer.Argument(help="module:factory, a transformers config file, or the name of its config class")
@@ -50,7 +58,7 @@ def profile(
     else:
         from rich.console import Console
 
-        Console().print(_table(target, costs))
+        Console().print(_table(short_name(target), costs))
 
 
 def _costs(target: Any, num_experts_per_token: float | None) -> dict[str, Any]:
@@ -68,7 +76,7 @@ def _costs(target: Any, num_experts_per_token: float | None) -> dict[str, Any]:
         try:
             count = flops_of_batch(target.model, target.args, target.kwargs, per_token)
         except Exception as error:  # noqa: BLE001 - the model's own code; the other figures stand without it
-            typer.echo(f"FLOPs are not counted: {type(error).__name__}: {error}", err=True)
+            typer.echo(f"FLOPs are not counted: {type(error).__name__}: {reason(error)}", err=True)
         else:
             costs["flops"] = {
                 f"per_{target.unit}": count.total / target.num_units,
@@ -96,8 +104,9 @@ ROWS = {
 
 def _table(name: str, costs: dict[str, Any]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("", "", "", title=f"{name} ({costs['model']})", show_header=False)
+    table = Table("", "", "", title=Text(f"{name} ({costs['model']})"), show_header=False)
     for kind, meaning in ROWS.items():
         table.add_row(f"{kind.replace('_', ' ')} parameters", _short(costs["parameters"][kind]), meaning)
     table.add_section()

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from intensive_callbacks.command import one_line_errors
+from intensive_callbacks.untrusted import printable, read_json
+
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
     from intensive_callbacks.benchmark.table import BenchmarkTable
@@ -24,6 +27,7 @@ class Format(str, Enum):
     JSON = "json"
 
 
+@one_line_errors
 def leaderboard(
     sources: Annotated[
         list[str] | None,
@@ -49,22 +53,17 @@ def leaderboard(
     from intensive_callbacks.benchmark.baselines import load_baselines
     from intensive_callbacks.benchmark.table import BenchmarkTable
 
-    try:
-        rows = _distinct([(source, row) for source in sources or [] for row in load_source(source)])
-        table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
-        _write(table.featured() if featured else table, output)
-        if confidence:
-            typer.echo("\n".join(_comparisons(rows)))
-    except (KeyError, OSError, ValueError) as error:
-        message = error.args[0] if isinstance(error, KeyError) else error
-        typer.echo(f"leaderboard: {message}", err=True)
-        raise typer.Exit(1) from error
+    rows = _distinct([(source, row) for source in sources or [] for row in load_source(source)])
+    table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
+    _write(table.featured() if featured else table, output)
+    if confidence:
+        for comparison in _comparisons(rows):
+            typer.echo("\n".join(map(printable, comparison.splitlines())))
 
 
 def load_source(source: str) -> list[BenchmarkRow]:
     """The rows of a run, of a results file, or of a table in a CSV or JSON file."""
     from intensive_callbacks.benchmark.baselines import load_baselines, rows_of_saved
-    from intensive_callbacks.benchmark.files import read_json
     from intensive_callbacks.benchmark.harness import load_harness_results
     from intensive_callbacks.benchmark.runs import load_online_run, load_run
 

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from intensive_callbacks.benchmark.files import parse_json, read_json
 from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.untrusted import parse_json, read_json
 
 ACCURACIES = ("acc", "exact_match", "acc_norm")
 _BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}

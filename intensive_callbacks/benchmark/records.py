@@ -11,8 +11,8 @@ import math
 from dataclasses import MISSING, fields
 from typing import Any
 
-from intensive_callbacks.benchmark.files import parse_json
 from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.untrusted import parse_json
 
 RECORD = "record"
 _FIELDS = [field for field in fields(BenchmarkRow) if field.name != "correct"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from intensive_callbacks import cards
 from intensive_callbacks.benchmark.columns import amount_columns
-from intensive_callbacks.benchmark.files import read_json
 from intensive_callbacks.benchmark.grid import MEASURED
 from intensive_callbacks.benchmark.printers.flat import ACCURACY, titled
 from intensive_callbacks.benchmark.records import RECORD, is_number, row_of_text
 from intensive_callbacks.benchmark.row import BenchmarkRow
 from intensive_callbacks.sinks.wandb import BENCHMARK_KEY, download_table
+from intensive_callbacks.untrusted import read_json
 
 # Tables that were logged before each row had its record have titles alone.
 _BY_TITLE = {titled(column): column for column in amount_columns()}

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from intensive_callbacks.command import Commands, one_line_errors
+from intensive_callbacks.untrusted import printable
+
 app = typer.Typer(
-    help="Draw offline runs without W&B, or publish charts and workspace view to W&B.", no_args_is_help=True
+    cls=Commands,
+    help="Draw offline runs without W&B, or publish charts and workspace view to W&B.",
+    no_args_is_help=True,
 )
 
 
 @app.command("render")
+@one_line_errors
 def render_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders of offline runs, such as wandb/offline-run-…")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("dashboard.html"),
@@ -24,16 +30,13 @@ def render_command(
     from intensive_callbacks.dashboards.render import page, write
     from intensive_callbacks.dashboards.runs import read_run
 
-    try:
-        records = [read_run(folder) for folder in runs]
-    except FileNotFoundError as error:
-        raise _stop(str(error)) from None
+    records = [read_run(folder) for folder in runs]
     notes = [note for record in records for note in record.notes]
     charts = charts_of(records)
     for note in notes:
-        typer.echo(note, err=True)
+        typer.echo(printable(note), err=True)
     if not charts:
-        raise _stop("nothing to draw: none of the runs holds values of intensive_callbacks")
+        raise ValueError("nothing to draw: none of the runs holds values of intensive_callbacks")
     title = ", ".join(record.name for record in records)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +46,11 @@ def render_command(
             for chart in charts:
                 typer.echo(write(chart, out.with_name(f"{out.stem}-{chart.name}{suffix}"), title))
     except ModuleNotFoundError as error:
-        raise _stop(f"drawing needs {error.name}: pip install 'intensive-callbacks[render]'") from None
+        raise ModuleNotFoundError(f"drawing needs {error.name}: pip install 'intensive-callbacks[render]'") from None
 
 
 @app.command("publish")
+@one_line_errors
 def publish_command(
     entity: Annotated[str, typer.Option(help="The W&B user or team.")],
     project: Annotated[str, typer.Option(help="The W&B project.")],
@@ -56,22 +60,14 @@ def publish_command(
     ] = False,
 ) -> None:
     """Create or update the chart presets and the saved workspace view."""
-    from intensive_callbacks.dashboards.publish import PublishError, publish, published_names
+    from intensive_callbacks.dashboards.publish import publish, published_names
 
     if dry_run:
         for name in published_names(entity):
             typer.echo(f"would publish chart {name}")
         typer.echo(f"would save the view in {entity}/{project}")
         return
-    try:
-        published = publish(entity, project, prefix)
-    except PublishError as error:
-        raise _stop(str(error)) from None
+    published = publish(entity, project, prefix)
     for name, created in published.charts.items():
-        typer.echo(f"chart {name} {'created' if created else 'is there already'}")
-    typer.echo(published.url)
-
-
-def _stop(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(1)
+        typer.echo(f"chart {printable(name)} {'created' if created else 'is there already'}")
+    typer.echo(printable(published.url))

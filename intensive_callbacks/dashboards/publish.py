@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import Any
 
 from intensive_callbacks.dashboards.presets import PRESETS, preset_name
+from intensive_callbacks.dashboards.server import Server, ServerError
 from intensive_callbacks.dashboards.templates import load
 from intensive_callbacks.dashboards.workspace import VIEW_NAME, filled
+from intensive_callbacks.untrusted import reason
 
-if TYPE_CHECKING:
-    from wandb import Api
+_VIEWER = "query Viewer { viewer { id } }"
 
-_SECONDS = 10
+_CREATE_CHART = """
+mutation CreateCustomChart(
+  $entity: String!, $chartName: String!, $displayName: String!, $chartType: String!,
+  $access: String!, $spec: JSONString!
+) {
+  createCustomChart(input: {
+    entity: $entity, name: $chartName, displayName: $displayName, type: $chartType, access: $access, spec: $spec
+  }) { chart { id } }
+}"""
 
 _FIND_VIEWS = """
 query Views($entity: String, $project: String) {
@@ -68,10 +75,10 @@ def publish(entity: str, project: str, prefix: str = "") -> Published:
     Raises:
         PublishError: without an API key, permission, project or network.
     """
-    api = _connect()
+    server = _connect()
     presets = {name: f"{entity}/{preset_name(name)}" for name in PRESETS}
-    charts = {preset: _create(api, entity, name) for name, preset in presets.items()}
-    view = _save_view(api, entity, project, filled(load("workspace"), entity, prefix))
+    charts = {preset: _create(server, entity, name) for name, preset in presets.items()}
+    view = _save_view(server, entity, project, filled(load("workspace"), entity, prefix))
     return Published(presets, charts, view)
 
 
@@ -80,70 +87,63 @@ def published_names(entity: str) -> list[str]:
     return [f"{entity}/{preset_name(name)}" for name in PRESETS]
 
 
-def _connect() -> Api:
+def _connect() -> Server:
+    """The server that wandb is configured for, asked whether it knows the key.
+
+    wandb's own client follows redirects, retries for minutes and has no function for views; so it is asked for its
+    settings alone.
+    """
     import wandb
 
+    settings = wandb.setup().settings
     try:
-        return wandb.Api(timeout=_SECONDS)
-    except Exception as error:  # noqa: BLE001  # wandb raises its own errors, its service's and its transport's
-        raise PublishError(f"no connection to W&B: {_line(error)}") from None
+        server = Server(str(settings.base_url), settings.api_key)
+        viewer = server.ask(_VIEWER, {}).get("viewer")
+    except ServerError as error:
+        raise PublishError(f"no connection to W&B: {reason(error)}") from None
+    if not viewer:
+        raise PublishError("no connection to W&B: the server does not know this API key")
+    return server
 
 
-def _create(api: Api, entity: str, name: str) -> bool:
+def _create(server: Server, entity: str, name: str) -> bool:
     """Create a preset; ``False`` if it exists already, which is success: its name contains a hash of its content."""
+    chart = {
+        "entity": entity,
+        "chartName": preset_name(name),
+        "displayName": PRESETS[name].title,
+        "chartType": "vega2",
+        "access": "PRIVATE",
+        "spec": json.dumps(load(name)),
+    }
     try:
-        api.create_custom_chart(
-            entity=entity,
-            name=preset_name(name),
-            display_name=PRESETS[name].title,
-            spec_type="vega2",
-            access="private",
-            spec=load(name),
-        )
-    except Exception as error:  # noqa: BLE001  # as above
-        # wandb's service answers with http_status, its older transport with status_code.
-        response = getattr(error, "response", None)
-        if 409 in (getattr(response, "http_status", None), getattr(response, "status_code", None)):
+        server.ask(_CREATE_CHART, chart)
+    except ServerError as error:
+        if error.status == HTTPStatus.CONFLICT:
             return False
-        raise PublishError(f"W&B refused the chart {name} for {entity}: {_line(error)}") from None
+        raise PublishError(f"W&B refused the chart {name} for {entity}: {reason(error)}") from None
     return True
 
 
-def _save_view(api: Api, entity: str, project: str, spec: dict[str, Any]) -> str:
+def _save_view(server: Server, entity: str, project: str, spec: dict[str, Any]) -> str:
     import wandb
 
     where = {"entity": entity, "project": project}
-    found = _ask(api, _FIND_VIEWS, where).get("project")
-    if found is None:
-        raise PublishError(f"no project {entity}/{project} is visible to this API key: log a run there first")
-    views = [edge["node"] for edge in found["allViews"]["edges"]]
-    old = next((view for view in views if view["displayName"] == VIEW_NAME), None)
-    digest = hashlib.sha256(f"{entity}/{project}".encode()).hexdigest()[:11]
-    view = {"id": old["id"], "name": old["name"]} if old else {"name": f"nw-{digest}-v"}
-    saved = _ask(api, _SAVE_VIEW, {**where, **view, "displayName": VIEW_NAME, "spec": json.dumps(spec)})
-    name = saved["upsertView"]["view"]["name"].removeprefix("nw-").removesuffix("-v")
-    path = f"{urllib.parse.quote(entity)}/{urllib.parse.quote(project)}"
-    return f"{wandb.setup().settings.app_url}/{path}?nw={name}"
-
-
-def _ask(api: Api, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """Send one GraphQL request; wandb has a public function for presets, but none for views."""
-    credentials = base64.b64encode(f"api:{api.api_key}".encode()).decode()
-    request = urllib.request.Request(  # noqa: S310  # the address is the user's own setting
-        f"{api.settings['base_url']}/graphql",
-        data=json.dumps({"query": query, "variables": variables}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Basic {credentials}"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310  # as above
-            answer = json.load(response)
-    except (OSError, ValueError) as error:
-        raise PublishError(f"W&B did not accept the workspace view: {_line(error)}") from None
-    if answer.get("errors"):
-        raise PublishError(f"W&B refused the workspace view: {answer['errors'][0].get('message', 'no reason given')}")
-    data: dict[str, Any] = answer["data"]
-    return data
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        found = server.ask(_FIND_VIEWS, where).get("project")
+        if found is None:
+            raise PublishError(f"no project {entity}/{project} is visible to this API key: log a run there first")
+        views = [edge["node"] for edge in found["allViews"]["edges"]]
+        old = next((view for view in views if view["displayName"] == VIEW_NAME), None)
+        digest = hashlib.sha256(f"{entity}/{project}".encode()).hexdigest()[:11]
+        view = {"id": old["id"], "name": old["name"]} if old else {"name": f"nw-{digest}-v"}
+        saved = server.ask(_SAVE_VIEW, {**where, **view, "displayName": VIEW_NAME, "spec": json.dumps(spec)})
+        name = str(saved["upsertView"]["view"]["name"]).removeprefix("nw-").removesuffix("-v")
+    except ServerError as error:
+        raise PublishError(f"W&B did not accept the workspace view: {reason(error)}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PublishError(
+            f"W&B's answer about the workspace view is not of the form that was expected: {reason(error)}"
+        ) from None
+    path = f"{urllib.parse.quote(entity)}/{urllib.parse.quote(project)}"
+    return f"{wandb.setup().settings.app_url}/{path}?nw={urllib.parse.quote(name)}"

@@ -1,6 +1,6 @@
 """Information for the size of a model, as a metric: ``functional/compression.py`` has the mathematics."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ class EffectiveCompressionRatio(SampleMetric):
 
     num_invalid: Tensor
     higher_is_better = True
+    facts_of_run: ClassVar[dict[str, str]] = {"num_params": "total_params"}
     undefined = (
         "no output was seen, the model has fewer than two parameters, or the estimator failed: see its own warning"
     )

@@ -56,13 +56,19 @@ class Selected:
 
     def missing(self, facts: Mapping[str, float]) -> list[str]:
         """The required facts that are not known."""
-        return [name for name in self.required if name not in facts]
+        return [fact for fact in self._facts.values() if fact not in facts]
+
+    @cached_property
+    def _facts(self) -> dict[str, str]:
+        """The fact that each required argument is given; ``num_params`` is the active ones unless the class says."""
+        of_run = getattr(self.metric_class, "facts_of_run", {})
+        return {name: of_run.get(name, name) for name in self.required}
 
     def metric(self, facts: Mapping[str, float]) -> Metric:
         """The metric for these facts, built once: the caller overwrites its states."""
         if self.given is not None:
             return self.given
-        values = tuple(facts[name] for name in self.required)
+        values = tuple(facts[fact] for fact in self._facts.values())
         if values not in self._built:
             if len(self._built) >= MAX_BUILT:
                 self._built.clear()
@@ -77,7 +83,7 @@ class Selected:
             metric: Metric = self.given.clone()
             metric.reset()
         else:
-            metric = self.metric_class(**{name: facts[name] for name in self.required})
+            metric = self.metric_class(**{name: facts[fact] for name, fact in self._facts.items()})
         return metric
 
     def reads_routing_sums(self, facts: Mapping[str, float]) -> bool:

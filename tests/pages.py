@@ -10,14 +10,17 @@ from intensive_callbacks import cards
 
 def metrics_table() -> str:
     """The table of the logged quantities that a metric forms, for the metrics' page."""
-    rows = ["| | key | class | definition | unit | range | better | with size | source |", "|---" * 9 + "|"]
+    rows = [
+        "| | key | class | definition | unit | range | better | when widened | logged | source |",
+        "|---" * 10 + "|",
+    ]
     for card in cards.CARDS:
         if card.metric is None:
             continue
         module, _, name = card.metric.partition(".")
         metric = getattr(import_module(f"intensive_callbacks.metrics.{module}"), name)
         cells = (card.symbol, f"`{card.key}`", f"`{name}`", card.meaning, card.unit, _range(metric))
-        cells += (card.better, card.size, card.source)
+        cells += (card.better, card.size, card.logged, card.source)
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(rows)
 

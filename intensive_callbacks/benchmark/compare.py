@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.row import BenchmarkRow
 
 
-SIGNIFICANT = 0.05
-MAX_DISCORDANT = 1000  # beyond that the shares are as good as even
+SIGNIFICANT = 0.05  # what a 95 % interval and its test agree on
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Difference:
         low: the lower end of the 95 % interval of first - second.
         high: the upper end.
         better: the direction in which the better value lies.
-        pooled: first minus second if both had the accuracy of both together: what the costs alone make of it.
-        is_significant: whether the exact test refuses that both have that accuracy.
+        p_value: of the exact test that decides beside the interval; NaN where there is none, since models of
+            different costs may differ in this quantity although their accuracies are equal.
     """
 
     quantity: str
@@ -46,8 +45,7 @@ class Difference:
     low: float
     high: float
     better: str
-    pooled: float = 0.0
-    is_significant: bool = True
+    p_value: float = math.nan
 
     @property
     def value(self) -> float:
@@ -56,13 +54,8 @@ class Difference:
 
     @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second; ``None`` unless interval and exact test agree.
-
-        Where the exact test leaves the accuracies equal, the costs alone must point the same way.
-        """
-        if self.better == "neither" or not (self.low > 0 or self.high < 0):
-            return None
-        if not self.is_significant and not self.pooled * (self.low + self.high) > 0:
+        """0 if the first model is better, 1 if the second, ``None`` unless interval and exact test agree."""
+        if self.better == "neither" or not (self.low > 0 or self.high < 0) or self.p_value >= SIGNIFICANT:
             return None
         return int((self.low > 0) != (self.better == "higher"))
 
@@ -92,21 +85,14 @@ class Comparison:
         headline = (
             f"{first} against {second} on the same {self.num_examples:,} examples: "
             f"{self.only_first} only {first} has right, {self.only_second} only {second} "
-            f"(McNemar p = {self.p_value:.2g}){self._needed()}"
+            f"(McNemar p = {self.p_value:.2g})"
         )
+        if self.p_value >= SIGNIFICANT and (needed := num_discordant_needed(self.only_first, self.only_second)):
+            headline += (
+                f"; at this split a difference of accuracy would be shown from about {needed:,} such examples on, "
+                f"there are {self.only_first + self.only_second:,}"
+            )
         return "\n".join([headline, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
-
-    def _needed(self) -> str:
-        """How many examples would have to be answered differently for a verdict, if they went on in these shares."""
-        wins, discordant = max(self.only_first, self.only_second), self.only_first + self.only_second
-        if self.p_value < SIGNIFICANT:
-            return ""
-        share = wins / discordant if discordant else 1.0
-        for number in range(discordant + 1, MAX_DISCORDANT):
-            won = round(share * number)
-            if mcnemar(won, number - won) < SIGNIFICANT:
-                return f"; a verdict needs about {number} that only one has right, there are {discordant}"
-        return f"; no verdict at these shares of the {discordant} that only one has right"
 
 
 def _sentence(difference: Difference, models: tuple[str, str]) -> str:
@@ -133,7 +119,9 @@ def compare(
     """Compare two models that answered the same examples.
 
     The examples are resampled in pairs, so that what is hard for both cancels; each metric is computed again from
-    each resample, and the interval is the middle 95 % of its differences. The costs are taken as exact.
+    each resample, and the interval is the middle 95 % of its differences. The costs are taken as exact. A model is
+    called better only where the interval excludes 0 and, for the accuracy and for metrics of models that cost the same,
+    McNemar's exact test agrees.
 
     Args:
         first: a model with its per-example results (``correct``).
@@ -169,10 +157,7 @@ def compare(
     counts = torch.tensor([both + only_first, both + only_second], dtype=torch.float64)
     accuracies = counts / num_examples
     p_value = mcnemar(only_first, only_second)
-    is_significant = p_value < SIGNIFICANT
-    pooled = accuracies.mean()
-    accuracy = _difference("accuracy", "fraction", "higher", accuracies, shares)
-    differences = [replace(accuracy, is_significant=is_significant)]
+    differences = [_difference("accuracy", "fraction", "higher", accuracies, shares, p_value=p_value)]
     for name in metrics:
         try:
             of_first, of_second = metric_of_accuracy(name, first), metric_of_accuracy(name, second)
@@ -183,9 +168,12 @@ def compare(
         if values.isnan().any() or resampled.isnan().any():
             continue
         described = card(name)
-        difference = _difference(described.symbol, described.unit, described.better, values, resampled)
-        by_cost = float(of_first(pooled) - of_second(pooled))
-        differences.append(replace(difference, pooled=by_cost, is_significant=is_significant))
+        # Where the costs are alike, a difference in the metric is one in the accuracy, and the exact test is of both.
+        alike = torch.equal(of_first(accuracies), of_second(accuracies))
+        test = p_value if alike else math.nan
+        differences.append(
+            _difference(described.symbol, described.unit, described.better, values, resampled, p_value=test)
+        )
     return Comparison(
         models=(first.model, second.model),
         num_examples=num_examples,
@@ -194,6 +182,23 @@ def compare(
         p_value=p_value,
         differences=tuple(differences),
     )
+
+
+def num_discordant_needed(only_first: int, only_second: int) -> int | None:
+    """About how many discordant examples, split as these are, McNemar's test would need to show a difference.
+
+    ``None`` where no number would do, since they are split evenly. Without any it is the least number that can do:
+    all of them on one side. By the normal approximation with a continuity correction.
+
+    Example:
+        >>> num_discordant_needed(only_first=4, only_second=0)
+        6
+    """
+    num_discordant = only_first + only_second
+    lead = abs(only_first - only_second) / num_discordant if num_discordant else 1.0
+    if lead == 0:
+        return None
+    return math.ceil(((1.96 + math.sqrt(1.96**2 + 4 * lead)) / (2 * lead)) ** 2)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -237,6 +242,8 @@ def _resampled(counts: tuple[int, int, int, int], num_resamples: int, seed: int)
     return torch.from_numpy(right / num_examples)
 
 
-def _difference(quantity: str, unit: str, better: str, values: torch.Tensor, resampled: torch.Tensor) -> Difference:
+def _difference(
+    quantity: str, unit: str, better: str, values: torch.Tensor, resampled: torch.Tensor, *, p_value: float
+) -> Difference:
     low, high = torch.quantile(resampled[0] - resampled[1], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return Difference(quantity, unit, float(values[0]), float(values[1]), float(low), float(high), better)
+    return Difference(quantity, unit, float(values[0]), float(values[1]), float(low), float(high), better, p_value)

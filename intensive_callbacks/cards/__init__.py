@@ -106,9 +106,9 @@ def registered_class(key: str) -> type | None:
 
 def markdown_table() -> str:
     """The table of logged keys, as the README shows it."""
-    rows = ["| key | symbol | meaning | unit | better | with size |", "|---|---|---|---|---|---|"]
+    rows = ["| key | symbol | meaning | unit | better | when widened | logged |", "|---|---|---|---|---|---|---|"]
     rows += [
-        f"| `{card.key}` | {card.symbol} | {card.meaning} | {card.unit} | {card.better} | {card.size} |"
+        f"| `{card.key}` | {card.symbol} | {card.meaning} | {card.unit} | {card.better} | {card.size} | {card.logged} |"
         for card in CARDS
     ]
     return "\n".join(rows)

@@ -20,7 +20,8 @@ class Card:
         meaning: one sentence, the definition in words or as a formula.
         unit: the unit, or ``"1"`` for a plain number.
         better: the direction a reader should hope for; ``"neither"`` where there is none.
-        size: how it moves when a model doubles with its behavior unchanged: stays (``"intensive"``), falls about as
+        size: how it moves under function-preserving widening, that is, when a model doubles with its behavior and its
+            training data unchanged, and its share of active parameters too: stays (``"intensive"``), falls about as
             1/size (``"ratio"``) or grows (``"extensive"``).
         source: the paper or document that defines it.
         section: the dashboard's section it is shown in.
@@ -44,3 +45,12 @@ class Card:
     fed_by: str | None = None
     band: tuple[float, float] | None = None
     default: bool = True
+
+    @property
+    def logged(self) -> str:
+        """How a run comes to log it: by default, by name in ``metrics=``, by a tap, or not at all but by call."""
+        if self.fed_by == "tap":
+            return "by tap"
+        if self.metric and self.fed_by is None:
+            return "by call"
+        return "default" if self.default else "by name"

@@ -8,7 +8,7 @@ CARDS = (
     Card(
         key="intensive/compression_ratio",
         symbol="ECR",
-        meaning="I(input; output) / log2(parameters), by default of a classifier's own channel: H(mean p) - mean H(p)",
+        meaning="I(input; output) / log2(total parameters); by default a classifier's channel: H(mean p) - mean H(p)",
         unit="bits per log2 param",
         better="higher",
         size="intensive",

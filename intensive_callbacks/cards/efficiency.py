@@ -94,7 +94,7 @@ CARDS = (
     Card(
         key="intensive/net_score",
         symbol="NetScore",
-        meaning="20·log10(accuracy² / (sqrt(parameters)·sqrt(multiply-adds)))",
+        meaning="20·log10(A² / sqrt(p·m)): A in percent, p in millions of parameters, m in 1e9 multiply-adds",
         unit="dB",
         better="higher",
         size="ratio",

@@ -67,8 +67,8 @@ class EffectiveCompressionRatio(SampleMetric):
     """
 
     num_invalid: Tensor
-    facts: ClassVar[dict[str, str]] = {"num_params": "total_params"}  # in a run, where others take the active ones
     higher_is_better = True
+    facts_of_run: ClassVar[dict[str, str]] = {"num_params": "total_params"}
     undefined = (
         "no output was seen, the model has fewer than two parameters, or the estimator failed: see its own warning"
     )

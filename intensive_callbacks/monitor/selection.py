@@ -77,7 +77,7 @@ class Selected:
 
     def _known(self, facts: Mapping[str, float]) -> dict[str, float]:
         """The values of the constructor's arguments: the fact of each name, unless the class takes another."""
-        others: Mapping[str, str] = getattr(self.metric_class, "facts", {})
+        others: Mapping[str, str] = getattr(self.metric_class, "facts_of_run", {})
         renamed = {name: facts[fact] for name, fact in others.items() if fact in facts}
         return {**facts, **renamed, **self.learned}
 

@@ -82,3 +82,20 @@ def test_file_that_is_no_table(tmp_path):
         load_baselines(path)
     with pytest.raises(FileNotFoundError, match="or the path of a CSV file"):
         load_baselines("audio")
+
+
+def llama(vocabulary, width, layers, hidden, heads_width, *, tied):
+    block = 4 * width * heads_width + 3 * width * hidden + 2 * width
+    return vocabulary * width * (1 if tied else 2) + layers * block + width
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("llama-?(2-)?7b", llama(32000, 4096, 32, 11008, 4096, tied=False)),
+        ("gemma-7b", llama(256000, 3072, 28, 24576, 16 * 256, tied=True)),
+    ],
+)
+def test_shipped_sizes_follow_from_the_architecture(name, params):
+    rows = [row for row in load_baselines("language") if re.search(name, row.model, re.IGNORECASE)]
+    assert {(row.total_params, row.active_params, row.num_bytes) for row in rows} == {(params, params, 2 * params)}

@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmark_table.rows import DENSE, MOE
-from intensive_callbacks.benchmark.compare import compare, mcnemar
-from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.benchmark.compare import compare, mcnemar, num_discordant_needed
 
 
 def answered(row, right):
@@ -93,20 +92,30 @@ def test_metric_without_figures_is_skipped():
     assert "MER" not in said
 
 
-@pytest.mark.parametrize(("lost", "is_better"), [(4, False), (5, False), (6, True), (10, True)])
-def test_a_verdict_needs_the_exact_test(lost, is_better):
-    facts = {"task": "t", "protocol": "p", "source": "s", "active_params": 1e6}
-    first = BenchmarkRow(model="A", correct=dict.fromkeys(range(100), True), **facts)
-    second = BenchmarkRow(model="B", correct={i: i >= lost for i in range(100)}, **facts)
-    said = str(compare(first, second, ["P3"]))
-    assert ("is better" in said) == is_better
-    assert ("a verdict needs about 6 that only one has right" in said) == (not is_better)
+@pytest.mark.parametrize(("lost", "shown"), [(4, False), (5, False), (6, True), (10, True)])
+def test_verdict_needs_interval_and_exact_test(lost, shown):
+    assert (binomtest(0, lost).pvalue < 0.05) == shown
+    right = np.arange(100) < 90
+    better, worse = (
+        answered(MOE, right),
+        answered(dataclasses.replace(MOE, model="worse"), right & (np.arange(100) >= lost)),
+    )
+    comparison = compare(better, worse)
+    decided = [each.better_model for each in comparison.differences if each.better != "neither"]
+    assert len(decided) > 3
+    assert set(decided) == {0 if shown else None}
+    assert ("sparse is better" in str(comparison)) == shown
+    assert ("from about 6 such examples on, there are" in str(comparison)) == (not shown)
 
 
-def test_costs_decide_where_the_accuracies_may_be_equal():
-    facts = {"task": "t", "protocol": "p", "source": "s"}
-    first = BenchmarkRow(model="A", correct=dict.fromkeys(range(100), True), active_params=4e6, **facts)
-    second = BenchmarkRow(model="B", correct={i: i >= 4 for i in range(100)}, active_params=1e6, **facts)
-    said = str(compare(first, second, ["P3"]))
-    assert "accuracy: no difference is shown" in said
-    assert "P3: B is better configured" in said
+@pytest.mark.parametrize("only_second", [0, 1, 3, 10, 40])
+def test_discordant_pairs_needed_is_where_the_test_decides(only_second):
+    needed = num_discordant_needed(50, only_second)
+    share = only_second / (50 + only_second)
+
+    def p_value(number):
+        return binomtest(round(share * number), number).pvalue
+
+    assert p_value(needed + 3) < 0.06
+    assert p_value(max(1, needed - 4)) > 0.04
+    assert num_discordant_needed(7, 7) is None

@@ -14,6 +14,8 @@ from intensive_callbacks import (
     PerformancePerParameter,
     RelevanceRealizationRate,
     TaskInformation,
+    cards,
+    functional,
 )
 from intensive_callbacks.functional import free_energy, size_exponent
 
@@ -138,3 +140,26 @@ def test_nonpositive_value_has_no_exponent():
 def test_one_size_raises():
     with pytest.raises(ValueError, match="two different sizes"):
         size_exponent(lambda value: value, [(2.0, 3.0), (2.0, 4.0)])
+
+
+LABELS = {-1: "ratio", 0: "intensive", 1: "extensive"}
+TOKENS = 1e12
+OF_SIZE = {  # the value of a model of N parameters that does the same whatever N, costs in proportion
+    "P3": lambda n: functional.performance_per_parameter(0.6, n),
+    "P2F": lambda n: functional.performance_per_flop(0.6, 2 * n),
+    "MER": lambda n: functional.memory_efficiency_ratio(0.6, 2 * n),
+    "ID": lambda n: functional.intelligence_density(0.6, 2 * n),
+    "CD": lambda n: functional.capability_density(0.6, n),
+    "R3": lambda n: functional.relevance_realization_rate(0.6, n, n / 8, 0.25),
+    "SAA": lambda n: functional.sparsity_adjusted_accuracy(0.6, n, n / 8),
+    "COI": lambda n: functional.chinchilla_optimality_index(n, TOKENS),
+    "GE": lambda n: functional.generalization_efficiency(torch.tensor([5e5, 1e6]), torch.tensor([0.7, 0.85])),
+    "φ": lambda n: functional.order_parameter(0.6, 0.25),
+}
+
+
+@pytest.mark.parametrize("symbol", OF_SIZE)
+def test_card_label_is_the_widening_exponent(symbol):
+    measured = size_exponent(OF_SIZE[symbol], [(n, n) for n in (1e9, 2e9, 4e9, 8e9)])
+    assert measured.exponent == pytest.approx(round(measured.exponent), abs=1e-6)
+    assert cards.card(symbol).size == LABELS[round(measured.exponent)]

@@ -75,3 +75,24 @@ def test_global_generator_is_untouched():
     before = torch.get_rng_state()
     learning_curve(SIZES, curve(0.35, 2.0, 0.05) + 0.001 * torch.arange(6))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("num_sizes", [4, 5, 6, 8, 12])
+@pytest.mark.parametrize("floor", [0.0, 0.05])
+def test_interval_covers_for_any_number_of_sizes(num_sizes, floor):
+    generator = torch.Generator().manual_seed(num_sizes)
+    sizes = torch.logspace(3, 6, num_sizes, dtype=torch.float64)
+    true = curve(0.35, 4.0, floor, sizes)
+    held = total = 0
+    for _ in range(200):
+        law = learning_curve(sizes, true + 0.002 * torch.randn(num_sizes, generator=generator, dtype=torch.float64))
+        if not math.isnan(law.low):
+            total += 1
+            held += law.low <= 0.35 <= law.high
+    assert held >= 0.9 * total  # 95 % less three binomial standard errors
+    assert total > 150
+
+
+def test_num_resamples_is_deprecated():
+    with pytest.warns(DeprecationWarning, match="num_resamples is ignored"):
+        learning_curve(SIZES, curve(0.35, 2.0, 0.05), num_resamples=10)

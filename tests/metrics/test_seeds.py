@@ -23,6 +23,7 @@ from intensive_callbacks.metrics import (
     RelevanceRealizationRate,
     SparsityAdjustedAccuracy,
 )
+from intensive_callbacks.monitor.selection import select_tap
 from metrics.companions import companions
 
 
@@ -358,3 +359,10 @@ def test_companions_are_those_of_all_processes(tmp_path):
             law.exponent,
         )
     )
+
+
+def test_ecr_of_a_run_divides_by_all_parameters():
+    metric = select_tap("ECR").fresh({"num_params": 2**10, "active_params": 2**10, "total_params": 2**20})
+    metric.update(None, torch.tensor([[60.0, 0.0], [0.0, 60.0]]))
+    assert metric.compute() == pytest.approx(1 / 20)  # one bit over log2 of all
+    assert select_tap("ECR").missing({"num_params": 2**10}) == ["total_params"]

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from intensive_callbacks.benchmark.grid import Cell, Column, Grid, Group
 
 CONVENTION = (
-    "One convention for every row: P3 is per active parameter; FLOPs are 2 x active parameters per token, or counted "
-    "(1 MAC = 2) per example; weights are in the format released or scored. ± is one standard error; bold the best of "
-    "a group."
+    "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2), or 2 x active parameters "
+    "per token where no count is known, and the two are not ranked together; weights are in the format released or "
+    "scored. ± is one standard error; bold the best of a group."
 )
 DASH = "—"
 _HEADINGS = {

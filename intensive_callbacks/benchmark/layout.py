@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 CONVENTION = (
     "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2), or 2 x active parameters "
-    "per token where no count is published; weights are in the format released or scored. ± is one standard error; "
-    "bold the best of a group."
+    "per token where no count is known, and the two are not ranked together; weights are in the format released or "
+    "scored. ± is one standard error; bold the best of a group."
 )
 DASH = "—"
 _HEADINGS = {

@@ -94,6 +94,8 @@ def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
     known = {fact: [row.facts[fact] for row in models] for fact in RANKED}
     costs = {fact: [float(cost) for cost in of_models if cost] for fact, of_models in known.items()}
     costs = {fact: of_models for fact, of_models in costs.items() if models and len(of_models) == len(models)}
+    if len({row.num_flops is None for row in models}) > 1:
+        costs.pop("num_flops", None)  # a count and an estimate are two quantities
     accuracies = [row.accuracy for row in models]
     return Misnomer(
         models=tuple(row.model for row in models),

@@ -97,21 +97,24 @@ class BenchmarkRow:
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """The arguments of the metrics besides the accuracy, by one convention for every row.
+        """The arguments of the metrics besides the accuracy.
 
-        Parameters are the active ones. FLOPs are those that were counted; per token they are 2 x active parameters
-        where no count is known, per example they do not follow from parameters.
+        Parameters are the active ones. FLOPs are those that were counted; where none were, FLOPs per token are
+        2 x active parameters. FLOPs per example do not follow from parameters.
         """
-        analytic = None if self.active_params is None else 2 * self.active_params
         return {
             "num_params": self.active_params,
             "total_params": self.total_params,
             "active_params": self.active_params,
             "num_bytes": self.num_bytes,
-            "num_flops": analytic if self.per == "token" and self.num_flops is None else self.num_flops,
+            "num_flops": self.num_flops or self._analytic_flops,
             "num_tokens": self.num_tokens,
             "random_baseline": self.random_baseline,
         }
+
+    @property
+    def _analytic_flops(self) -> float | None:
+        return 2 * self.active_params if self.per == "token" and self.active_params is not None else None
 
     @property
     def accuracy_error(self) -> float:

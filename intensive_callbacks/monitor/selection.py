@@ -73,13 +73,20 @@ class Selected:
 
     def missing(self, facts: Mapping[str, float]) -> list[str]:
         """The required facts that are not known."""
-        return [name for name in self.required if name not in self._known(facts)]
+        known = self._known(facts)
+        return [self._facts_of_run.get(name, name) for name in self.required if name not in known]
+
+    @property
+    def _facts_of_run(self) -> Mapping[str, str]:
+        """The facts that constructor's arguments of other names take."""
+        facts: Mapping[str, str] = getattr(self.metric_class, "facts_of_run", {})
+        return facts
 
     def _known(self, facts: Mapping[str, float]) -> dict[str, float]:
-        """The values of the constructor's arguments: the fact of each name, unless the class takes another."""
-        others: Mapping[str, str] = getattr(self.metric_class, "facts_of_run", {})
+        """What is known for the constructor's arguments: the fact of each name, unless the class takes another."""
+        others = self._facts_of_run
         renamed = {name: facts[fact] for name, fact in others.items() if fact in facts}
-        return {**facts, **renamed, **self.learned}
+        return {**{name: value for name, value in facts.items() if name not in others}, **renamed, **self.learned}
 
     def metric(self, facts: Mapping[str, float]) -> Metric:
         """The metric for these facts, built once: the caller overwrites its states."""

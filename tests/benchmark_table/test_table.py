@@ -46,11 +46,21 @@ def test_densities_against_published_values():
     assert cells(elsewhere, "CD", OURS.group)[0].missing == "it has a meaning only on MMLU"
 
 
-def test_counted_flops_are_those_of_p2f():
-    counted = dataclasses.replace(MOE, num_flops=23e9)
-    (flops,) = cells(BenchmarkTable([counted]), "FLOPs", GROUP)
-    (p2f,) = cells(BenchmarkTable([counted]), "P2F", GROUP)
-    assert (flops.value, p2f.value) == (23e9, pytest.approx(100 * MOE.accuracy / 23e-3))
+def test_counted_flops_are_those_shown_and_ranked():
+    logged = 80 / 23e-3  # points per TFLOP
+    counted = dataclasses.replace(MOE, num_flops=23e9, measured={"intensive/p2f_score": logged})
+    table = BenchmarkTable([counted])
+    assert value(table, "sparse", "FLOPs (GFLOP)") == 23
+    assert value(table, "sparse", "P2F (points per TFLOP)") == pytest.approx(logged)
+    assert not any(title.startswith("P2F measured") for title in table.columns)
+
+
+def test_counts_and_estimates_of_flops_are_not_ranked_together():
+    estimated = dataclasses.replace(MOE, model="estimated", accuracy=0.7)
+    mixed = BenchmarkTable([dataclasses.replace(MOE, num_flops=23e9), estimated])
+    alike = BenchmarkTable([MOE, estimated])
+    assert [mixed.best(name, GROUP) for name in ("FLOPs", "P2F", "P3")] == [[], [], ["sparse"]]
+    assert alike.best("P2F", GROUP) == ["sparse"]
 
 
 def test_standard_errors_are_binomial_and_propagated():

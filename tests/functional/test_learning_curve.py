@@ -94,5 +94,5 @@ def test_interval_covers_for_any_number_of_sizes(num_sizes, floor):
 
 
 def test_num_resamples_is_deprecated():
-    with pytest.warns(DeprecationWarning, match="num_resamples is ignored"):
+    with pytest.warns(DeprecationWarning, match="ignores num_resamples"):
         learning_curve(SIZES, curve(0.35, 2.0, 0.05), num_resamples=10)

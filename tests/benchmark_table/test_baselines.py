@@ -78,7 +78,7 @@ def test_file_that_is_no_table(tmp_path):
         load_baselines(path)
     with path.open("wb") as file:
         file.truncate(64_000_001)
-    with pytest.raises(ValueError, match="has more than 64,000,000 bytes"):
+    with pytest.raises(ValueError, match="64,000,001 bytes; a table of baselines has at most"):
         load_baselines(path)
     with pytest.raises(FileNotFoundError, match="or the path of a CSV file"):
         load_baselines("audio")

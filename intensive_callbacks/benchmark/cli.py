@@ -42,6 +42,9 @@ def leaderboard(
         str | None, typer.Option(help="Published models beside them: language, vision, vision-language or a CSV file.")
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Column that orders each group, best first, such as p3.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Score of results.json, such as acc_norm or exact_match,strict-match.")
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.RICH,
     featured: Annotated[bool, typer.Option("--featured", help="Only a few published models.")] = False,
     confidence: Annotated[
@@ -53,7 +56,7 @@ def leaderboard(
     from intensive_callbacks.benchmark.baselines import load_baselines
     from intensive_callbacks.benchmark.table import BenchmarkTable
 
-    rows = _distinct([(source, row) for source in sources or [] for row in load_source(source)])
+    rows = _distinct([(source, row) for source in sources or [] for row in load_source(source, metric)])
     table = BenchmarkTable([*rows, *(load_baselines(baselines) if baselines else [])], sort=sort)
     _write(table.featured() if featured else table, output)
     if confidence:
@@ -61,7 +64,7 @@ def leaderboard(
             typer.echo("\n".join(map(printable, comparison.splitlines())))
 
 
-def load_source(source: str) -> list[BenchmarkRow]:
+def load_source(source: str, metric: str | None = None) -> list[BenchmarkRow]:
     """The rows of a run, of a results file, or of a table in a CSV or JSON file."""
     from intensive_callbacks.benchmark.baselines import load_baselines, rows_of_saved
     from intensive_callbacks.benchmark.harness import load_harness_results
@@ -75,7 +78,7 @@ def load_source(source: str) -> list[BenchmarkRow]:
         if isinstance(content, dict) and "convention" in content:
             return rows_of_saved(content, source)
     if path.suffix == ".json" or (path.is_dir() and any(path.rglob("results*.json"))):
-        return load_harness_results(path)
+        return load_harness_results(path, metric=metric)
     if not path.exists() and source.count("/") == 2:
         return [load_online_run(source)]
     return [load_run(path)]

@@ -9,6 +9,7 @@ import torch
 
 from intensive_callbacks.benchmark.row import BenchmarkRow
 from intensive_callbacks.footprint.parameters import count_parameters
+from intensive_callbacks.footprint.targets import read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -38,12 +39,13 @@ def row_of_config(config: str | Path | PretrainedConfig, **known: Any) -> Benchm
         >>> int(row.total_params), int(row.active_params)
         (555328, 260416)
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     if isinstance(config, (str, Path)):
         if not Path(config).exists():
             raise FileNotFoundError(f"no config at {config}: give the path of a config.json; nothing is downloaded")
-        config = AutoConfig.from_pretrained(str(config), trust_remote_code=False, local_files_only=True)
+        path = Path(config)
+        config = read_config(path / "config.json" if path.is_dir() else path)
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=dtype)

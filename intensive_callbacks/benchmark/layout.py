@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING
 
 from intensive_callbacks.benchmark.columns import NOT_MEASURED, OFF_TASK
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
+from intensive_callbacks.untrusted import printable
 
 if TYPE_CHECKING:
     from intensive_callbacks.benchmark.grid import Cell, Column, Grid, Group
+
+__all__ = ["heading", "legend", "measured_lines", "notes", "printable", "shown", "visible_columns"]
 
 CONVENTION = (
     "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2), or 2 x active parameters "
@@ -106,8 +108,3 @@ def legend(grid: Grid) -> str:
         f"{column.title} {column.unit.shown}" for column in comparable if column.unit.shown not in ("1", "fraction")
     ]
     return f"{'; '.join(units)}. {CONVENTION}"
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, without the control characters that a terminal would obey."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from intensive_callbacks.benchmark.grid import MEASURED
 from intensive_callbacks.benchmark.printers.flat import ACCURACY, titled
 from intensive_callbacks.benchmark.records import RECORD, is_number, row_of_text
 from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.dashboards.runs import given_name
 from intensive_callbacks.sinks.wandb import BENCHMARK_KEY, download_table
 from intensive_callbacks.untrusted import read_json
 
@@ -38,7 +40,8 @@ def load_run(path: str | Path) -> BenchmarkRow:
             just one run below it.
 
     Returns:
-        The run's own row as it was logged, with measured values and standard errors by key.
+        The run's own row as it was logged, with measured values and standard errors by key. Where the user named the
+        run, that name follows the model's.
 
     Raises:
         FileNotFoundError: if the folder has no final table: the run did not finish, or its callback logged none.
@@ -53,7 +56,9 @@ def load_run(path: str | Path) -> BenchmarkRow:
         )
     if len(runs) > 1:
         raise ValueError(f"{path} holds {len(runs)} runs, name one of them: {', '.join(runs)}")
-    return row_of_table(read_json(files[-1]), str(files[-1]))
+    row = row_of_table(read_json(files[-1], within=Path(path)), str(files[-1]))
+    name = given_name(runs[0])
+    return row if name in ("", row.model) else replace(row, model=f"{row.model} ({name})")
 
 
 def load_online_run(path: str) -> BenchmarkRow:
@@ -72,7 +77,7 @@ def load_online_run(path: str) -> BenchmarkRow:
 def _step(file: Path) -> tuple[int, float]:
     """W&B numbers a table by the step at which it was logged."""
     step = re.match(r"final_benchmark_(\d+)_", file.name)
-    return int(step[1]) if step else -1, file.stat().st_mtime
+    return int(step[1][:18]) if step else -1, file.lstat().st_mtime
 
 
 def row_of_table(table: Any, place: str) -> BenchmarkRow:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.dashboards.presets import PRESETS
-from intensive_callbacks.dashboards.render import Chart, overview_height
+from intensive_callbacks.dashboards.render import MAX_HEIGHT, Chart, overview_height
 from intensive_callbacks.dashboards.tables import overview_table
 
 if TYPE_CHECKING:
@@ -26,14 +26,20 @@ def charts_of(runs: Sequence[RunRecord]) -> list[Chart]:
         row for run, name in zip(runs, names, strict=True) for row in overview_table(run.rows, name, max_rows=share)
     ]
     heatmap = [
-        {**row, "run": name}
+        {**_shown(row, "heatmap"), "run": name}
         for run, name in zip(runs, names, strict=True)
         for row in run.tables.get(PRESETS["heatmap"].table, [])
     ]
     benchmark = _benchmark(runs, names)
+    benchmark = [_shown(row, "benchmark", "frontier") for row in benchmark]
     scored = [row for row in benchmark if row.get(PRESETS["frontier"].fields["accuracy"]) is not None]
     tables = {"overview": overview, "heatmap": heatmap, "frontier": scored, "benchmark": benchmark}
     return [Chart(name, rows, height=_height(name, rows)) for name, rows in tables.items() if rows]
+
+
+def _shown(row: dict[str, Any], *charts: str) -> dict[str, Any]:
+    """The columns that these charts show; a table may have others, of any size."""
+    return {column: row.get(column) for chart in charts for column in PRESETS[chart].fields.values()}
 
 
 def _names(runs: Sequence[RunRecord]) -> list[str]:
@@ -62,5 +68,6 @@ def _height(name: str, rows: Sequence[dict[str, Any]]) -> int:
     if name == "heatmap":
         return min(140 + 18 * len({(row["run"], row.get("layer")) for row in rows}), 1200)
     if name == "benchmark":
-        return 110 + 22 * len(rows) + 32 * len({(row.get("task"), row.get("protocol")) for row in rows})
+        groups = {(row.get("task"), row.get("protocol")) for row in rows}
+        return min(110 + 22 * len(rows) + 32 * len(groups), MAX_HEIGHT)
     return overview_height(rows) if name == "overview" else 440

@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intensive_callbacks.dashboards.fitting import fitted
 from intensive_callbacks.dashboards.presets import PRESETS
 from intensive_callbacks.dashboards.tables import overview_table
 from intensive_callbacks.dashboards.templates import load
+from intensive_callbacks.untrusted import printable, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _VEGA_LITE = "5.8"  # the oldest that vl-convert has; W&B's front end has 5.6
 _PAGE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _WIDTH, _HEIGHT = 960, 440
+MAX_HEIGHT = 12_000
+_MAX_NOTES = 100
 _REFERENCE = re.compile(r"\$\{(field|string):(\w+):?([^}]*)\}")
 
 
@@ -52,7 +56,7 @@ class Chart:
 
 def overview_height(rows: Sequence[Mapping[str, Any]]) -> int:
     """A height that gives every metric's label a line of its own."""
-    return max(_HEIGHT, 130 + 14 * len({row["metric"] for row in rows}))
+    return min(max(_HEIGHT, 130 + 14 * len({row["metric"] for row in rows})), MAX_HEIGHT)
 
 
 def render(
@@ -96,16 +100,21 @@ def render(
 def page(charts: Sequence[Chart], title: str, notes: Sequence[str] = ()) -> str:
     """One self-contained HTML page with the charts, their data and all code they need.
 
-    A content security policy forbids every request, and no text of a run becomes markup or script.
+    A content security policy forbids every request, and no text of a run becomes markup or script. Where the data would
+    make the page larger than 1.5 MB, rows are left out and a note says so.
     """
     import vl_convert
 
+    tables, left_out = fitted([(chart.name, chart.rows) for chart in charts])
+    charts = [replace(chart, rows=rows) for chart, rows in zip(charts, tables, strict=True)]
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     # The page bundles vl-convert's newest Vega-Lite, which fits the version of Vega that it bundles.
     specs = [{**chart.spec("container"), "$schema": _PAGE_SCHEMA} for chart in charts]
     parts = {
-        "title": html.escape(title),
-        "notes": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
+        "title": html.escape(short_name(title)),
+        "notes": "".join(
+            f"<p class=note>{html.escape(printable(note, 500))}</p>" for note in [*notes[:_MAX_NOTES], *left_out]
+        ),
         "charts": "".join(f'<figure style="height:{chart.height}px"></figure>' for chart in charts),
         "specs": json.dumps(specs, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "library": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 50_000
 MAX_KEYS = 2_000
 MAX_TABLE_ROWS = 20_000
+MAX_KEY_LENGTH = 200
 _SECONDS = 60
 _STEPS = ("trainer/global_step", "_step")
 _OURS = ("intensive/", "routing/", "routing_by_layer/")
@@ -95,6 +96,21 @@ def read_run(folder: str | Path) -> RunRecord:
     return record
 
 
+def given_name(folder: str | Path) -> str:
+    """The name that its user gave an offline run; empty where there is none, or no ``.wandb`` file that tells it."""
+    try:
+        path = _file(Path(folder))
+    except (OSError, ValueError):
+        return ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        for line in _inspected(path, errors):
+            entry = _parsed(line)
+            run = entry.get("run") if isinstance(entry, dict) else None
+            if isinstance(run, dict):
+                return short_name(run.get("display_name") or "")
+    return ""
+
+
 def _file(path: Path) -> Path:
     files = [path] if path.suffix == ".wandb" and not path.is_dir() else sorted(path.glob("*.wandb"))
     if path.is_file():
@@ -157,9 +173,6 @@ def _ours(key: str) -> str:
         return printable(ours)
     rest = key.partition("-")[2]
     return rest if rest and cards.registered_class(rest) is not None else ""
-
-
-MAX_KEY_LENGTH = 200
 
 
 def _is_finite(value: Any) -> bool:

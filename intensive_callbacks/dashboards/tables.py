@@ -96,9 +96,9 @@ def heatmap_table(
     pairs = [(each["step"], each["loads"]) if isinstance(each, Mapping) else each for each in snapshots]
     largest = max((sum(map(len, layers.values())) for _, layers in pairs), default=1)
     rows = []
-    for step, layers in _evenly(pairs, max(max_rows // largest, 1)):
+    for step, layers in evenly(pairs, max(max_rows // largest, 1)):
         widest = max(map(len, layers.values()), default=1)
-        for name, loads in _evenly(list(layers.items()), max(max_rows // widest, 1)):
+        for name, loads in evenly(list(layers.items()), max(max_rows // widest, 1)):
             total = sum(loads)
             rows += [
                 {"run": run, "step": step, "layer": name, "expert": expert, "load": float(load * len(loads) / total)}
@@ -108,7 +108,7 @@ def heatmap_table(
     return rows
 
 
-def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
+def evenly(items: Sequence[Any], limit: int) -> list[Any]:
     """At most ``limit`` of the items, evenly spaced; always the last, and the first if the limit is at least two."""
     if len(items) <= limit:
         return list(items)

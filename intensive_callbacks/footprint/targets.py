@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,8 +15,12 @@ from torch import Tensor, nn
 
 from intensive_callbacks.boundary import Boundary, warn
 from intensive_callbacks.routing.discovery import discover
+from intensive_callbacks.untrusted import printable, read_json, reason
 
 __all__ = ["Target", "resolve"]
+
+
+MAX_LAYERS, MAX_EXPERTS, MAX_SIZE = 1_000, 10_000, 1e12
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def resolve(name: str, sequence_length: int = 2048) -> Target:
     os.environ["HF_HUB_OFFLINE"] = "1"
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
-    config = _read_config(path) if path.is_file() else _default_config(name)
+    config = read_config(path) if path.is_file() else _default_config(name)
     return _from_config(config, sequence_length)
 
 
@@ -113,16 +118,47 @@ def _units(ids: Any, first: Any) -> dict[str, Any]:
     return {"unit": "example", "num_units": len(first) if isinstance(first, Tensor) and first.dim() else 1}
 
 
-def _read_config(path: Path) -> Any:
-    import json
+def read_config(path: Path) -> Any:
+    """The transformers config that a ``config.json`` holds; no code of a model repository is run.
 
+    Raises:
+        OSError: if there is no such file or it may not be read.
+        ValueError: if it is no config of a model that transformers knows, or no model has such sizes.
+    """
     from transformers import AutoConfig
 
+    values = read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+        raise ValueError(
+            f"{path} is no config of a model that transformers knows: it needs an object with a model_type"
+        )
+    _require_buildable(values, path)
+    kind = values.pop("model_type")
     try:
-        values = json.loads(path.read_text())
-        return AutoConfig.for_model(values.pop("model_type"), **values)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no config of a model that transformers knows: {error}") from error
+        return AutoConfig.for_model(kind, **values)
+    except Exception as error:
+        own_code = "; custom code (its auto_map) is never run" if "auto_map" in values else ""
+        why = printable(reason(error), 200)
+        raise ValueError(f"{path} is no config of a model that transformers knows: {why}{own_code}") from error
+
+
+def _require_buildable(values: dict[str, Any], path: Path) -> None:
+    """Refuse more modules than any model has: each is a Python object, also without memory for its weights."""
+    waiting = [(str(key), value) for key, value in values.items()]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(str(inner), each) for inner, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(key, each) for each in value]
+        elif isinstance(value, (int, float)) and value > _limit(key):
+            raise ValueError(f"{path}: {key} is {value:g}; expected at most {_limit(key):g}")
+
+
+def _limit(key: str) -> float:
+    if re.search("layer|depth|block|stage", key) and not re.search("size|dim|position|width", key):
+        return MAX_LAYERS
+    return MAX_EXPERTS if "expert" in key and not re.search("size|dim|capacity", key) else MAX_SIZE
 
 
 def _default_config(name: str) -> Any:

@@ -1,6 +1,8 @@
+import contextlib
 import copy
 import json
 import re
+import time
 
 import pytest
 
@@ -109,8 +111,9 @@ def changed(*keys, value):
             changed("results", "mmlu", "acc,none", value=62.5),
             "mmlu, acc,none: accuracy must be a fraction in [0, 1], got 62.5",
         ),
-        (changed("results", "mmlu", "acc,none", value="N/A"), "mmlu, acc,none: expected a number, got 'N/A'"),
-        (changed("results", "mmlu", "acc,none", value=float("nan")), "mmlu, acc,none: expected a number, got nan"),
+        (changed("results", "mmlu", "acc,none", value="high"), "mmlu, acc,none: expected a number, got 'high'"),
+        (changed("results", "mmlu", "acc,none", value=[0.5]), "mmlu, acc,none: expected a number, got [0.5]"),
+        ({"results": {"a": {"acc": float("nan")}, "b": {"acc": "N/A"}}}, "a, acc: expected a number, got nan"),
     ],
 )
 def test_wrong_results_file_names_place_and_reason(tmp_path, results, message):
@@ -151,3 +154,89 @@ def test_missing_results_and_unknown_task(tmp_path):
         load_harness_results(tmp_path)
     with pytest.raises(ValueError, match="has no task arc; it has gsm8k, mmlu"):
         load_harness_results(write(tmp_path), tasks=["arc"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), "N/A"])
+def test_tasks_without_a_score_are_left_out_with_a_warning(tmp_path, value):
+    path = write(tmp_path, changed("results", "mmlu", "acc,none", value=value))
+    with pytest.warns(RuntimeWarning, match="the score of mmlu is NaN"):
+        (row,) = load_harness_results(path)
+    assert row.task == "gsm8k"
+    with pytest.raises(ValueError, match=re.escape("mmlu, acc,none: expected a number")):
+        load_harness_results(path, tasks=["mmlu"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "accuracy"),
+    [("exact_match", 0.42), ("exact_match,flexible-extract", 0.42), ("exact_match,strict-match", 0.4)],
+)
+def test_chosen_metric_and_filter_are_in_the_protocol(tmp_path, metric, accuracy):
+    (row,) = load_harness_results(write(tmp_path), metric=metric)
+    assert (row.task, row.accuracy) == ("gsm8k", accuracy)
+    assert row.protocol.endswith("strict-match" if accuracy == 0.4 else "flexible-extract")
+    with pytest.raises(ValueError, match=r"has an accuracy \(f1\)"):
+        load_harness_results(tmp_path, metric="f1")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("chat_template", "{% for message in messages %}", "chat template"),
+        ("fewshot_as_multiturn", True, "few-shot as multi-turn"),
+        ("system_instruction", "Answer briefly.", "system instruction e6856247"),
+    ],
+)
+def test_variants_of_a_test_are_other_protocols(tmp_path, key, value, said):
+    plain, other = write(tmp_path / "a"), write(tmp_path / "b", {**RESULTS, key: value})
+    protocol = load_harness_results(other)[0].protocol
+    assert protocol == f"{load_harness_results(plain)[0].protocol}, {said}"
+
+
+def test_limited_run_says_so_in_the_protocol(tmp_path):
+    path = write(tmp_path, changed("config", "limit", value=100.0))
+    assert load_harness_results(path)[0].protocol.endswith("acc, limited to 100 examples per task")
+
+
+# As version 0.3 wrote it: no filters, one number of shots for all tasks.
+FORMER = {
+    "results": {"hellaswag": {"acc": 0.25, "acc_stderr": 0.1, "acc_norm": 0.5, "acc_norm_stderr": 0.1}},
+    "versions": {"hellaswag": 0},
+    "config": {"model": "hf-causal", "model_args": "pretrained=org/old", "num_fewshot": 10, "limit": None},
+}
+
+
+def test_file_of_version_0_3_is_read(tmp_path):
+    (row,) = load_harness_results(write(tmp_path, FORMER))
+    assert (row.model, row.accuracy) == ("org/old", 0.25)
+    assert row.protocol == "lm-evaluation-harness, 10-shot, acc"
+    (row,) = load_harness_results(tmp_path, metric="acc_norm")
+    assert (row.protocol, row.accuracy) == ("lm-evaluation-harness, 10-shot, acc_norm", 0.5)
+
+
+@pytest.mark.parametrize("arguments", ["pretrained=org/tiny,load_in_4bit=True", {"load_in_8bit": True}])
+def test_bytes_of_a_quantized_model_are_not_guessed(tmp_path, arguments):
+    path = write(tmp_path, changed("config", "model_args", value=arguments))
+    with pytest.warns(RuntimeWarning, match=r"load_in_.bit; how many bytes it took is not written, pass num_bytes="):
+        rows = load_harness_results(path)
+    assert [row.num_bytes for row in rows] == [None, None]
+    assert load_harness_results(path, num_bytes=6e5)[0].num_bytes == 6e5
+
+
+@pytest.mark.parametrize("num_tasks", [1_500, 5_000])
+def test_many_tasks_are_done_or_refused_at_once(tmp_path, num_tasks):
+    names = [f"t{i}" for i in range(num_tasks)]
+    results = {"results": {name: {"acc,none": 0.5} for name in names}}
+    begun = time.monotonic()
+    with contextlib.suppress(ValueError):
+        load_harness_results(write(tmp_path, results))
+    assert time.monotonic() - begun < 5
+
+
+def test_samples_out_of_the_folder_are_not_read(tmp_path):
+    outside = tmp_path / "private.jsonl"
+    outside.write_text('{"doc_id": 0, "filter": "none", "acc": 1.0}', encoding="utf-8")
+    path = write(tmp_path / "run", answers={})
+    for task in ANSWERS:
+        (path.parent / f"samples_{task}_2025-01-01T00-00-00.jsonl").symlink_to(outside)
+    with pytest.raises(ValueError, match="lies outside"):
+        load_harness_results(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from intensive_callbacks.benchmark.columns import NOT_MEASURED
 from intensive_callbacks.benchmark.records import RECORD, to_text
+from intensive_callbacks.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,8 @@ TEXT = ("model", "task", "protocol")
 FIGURES = ("accuracy standard error", "examples", "accuracy of chance", "training tokens", "FLOPs per")
 WORDS = ("best in", "undefined", "source", RECORD)
 ACCURACY = "accuracy"
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\n]")  # noqa: RUF001 - spreadsheets take the full-width signs, too
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Spreadsheets take the full-width and small forms of a sign, too, and pass over what is not seen before it.
+_FORMULA = re.compile("[\\s\u200c\u200d]*[=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]|[\t\n]")
 
 
 def columns_of(grid: Grid) -> list[str]:
@@ -101,7 +102,7 @@ def to_csv(grid: Grid) -> str:
 
 def _inert(text: str) -> str:
     """``text`` as a spreadsheet and a terminal may read it: an apostrophe keeps it from being taken for a formula."""
-    text = _CONTROL.sub(" ", text)
+    text = re.sub(r"[^\t\n]+", lambda part: printable(part[0], limit=len(text)), text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 

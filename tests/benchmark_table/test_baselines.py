@@ -77,8 +77,8 @@ def test_file_that_is_no_table(tmp_path):
     with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
         load_baselines(path)
     with path.open("wb") as file:
-        file.truncate(60_000_000)
-    with pytest.raises(ValueError, match="60,000,000 bytes; a table of baselines has at most"):
+        file.truncate(64_000_001)
+    with pytest.raises(ValueError, match="64,000,001 bytes; a table of baselines has at most"):
         load_baselines(path)
     with pytest.raises(FileNotFoundError, match="or the path of a CSV file"):
         load_baselines("audio")

@@ -19,6 +19,8 @@ from intensive_callbacks.routing.sample import RouterSample
 from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call, note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from intensive_callbacks.routing.context import RoutingContext
     from intensive_callbacks.routing.discovery import MoELayer
     from intensive_callbacks.routing.readers import Reader
@@ -79,7 +81,9 @@ class LayerHooks:
         # Of the forwards in training (True) and evaluation (False), those that are read without watching.
         self._readable = {True, False} if self._arguments else set()
         self._see = context.hook(self.part, self._see_call, off=self.switch_off)
-        self._counting, self._sampling = FunctionWatch(self._see, COUNTING), FunctionWatch(self._see, SAMPLING)
+        # By mode, as the readings are: what is watched to count ids alone, and to sample probabilities, too.
+        self._counting = dict.fromkeys((True, False), FunctionWatch(self._see, COUNTING))
+        self._sampling = dict.fromkeys((True, False), FunctionWatch(self._see, SAMPLING))
         self._watching: FunctionWatch | None = None
         self._readings = {True: Reading(), False: Reading()}
         self._to_prove = {True: NUM_PROVEN, False: NUM_PROVEN}
@@ -189,12 +193,11 @@ class LayerHooks:
         if self._to_prove[training] > 0 and not torch.compiler.is_compiling() and self.decision.is_plain:
             self._begin_proof()
             table = SAMPLING if context.sampling else COUNTING
-            noting = {name: (*handlers, note) for name, handlers in table.items()}
-            watch: FunctionWatch | None = FunctionWatch(self._see, noting, others=(note,))
+            watch: FunctionWatch | None = FunctionWatch(self._see, _noting(table, table), others=(note,))
         elif context.sampling:
-            watch = self._sampling
+            watch = self._sampling[training]
         else:
-            watch = None if training in self._readable else self._counting
+            watch = None if training in self._readable else self._counting[training]
         self._deferring = self._dispatch_from_experts and watch is None
         if watch is not None:
             self._watching = watch
@@ -277,11 +280,10 @@ class LayerHooks:
             self._counts_rows = True
             self._hook_rows(self._handles)
         if reading.names:
-            more: dict[str, tuple[Handler, ...]] = dict.fromkeys(reading.names - {ROUTER}, (note,))
-            sampling = {name: (*SAMPLING.get(name, ()), *handlers) for name, handlers in more.items()}
-            counting = {name: (*COUNTING.get(name, ()), *handlers) for name, handlers in more.items()}
-            self._sampling = FunctionWatch(self._see, {**SAMPLING, **sampling})
-            self._counting = FunctionWatch(self._see, {**COUNTING, **counting} if reading.narrows else more)
+            names = reading.names - {ROUTER}
+            usual = COUNTING if reading.narrows else {}
+            self._sampling[training] = FunctionWatch(self._see, _noting(SAMPLING, names))
+            self._counting[training] = FunctionWatch(self._see, _noting(usual, names))
 
     def _count(self) -> None:
         """Add the decision to the statistics."""
@@ -355,6 +357,11 @@ class LayerHooks:
             self._hook_experts(self._other_experts)
             self._hooked_experts, self._other_experts = self._hooked_experts + self._other_experts, []
         (self._readable.add if self.decision.learn() else self._readable.discard)(self.layer.block.training)
+
+
+def _noting(table: Mapping[str, tuple[Handler, ...]], names: Iterable[str]) -> dict[str, tuple[Handler, ...]]:
+    """A table of handlers that also keeps what the functions of these names return."""
+    return {**table, **{name: (*table.get(name, ()), note) for name in names}}
 
 
 def part_of(layer: MoELayer) -> str:

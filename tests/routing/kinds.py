@@ -57,6 +57,16 @@ class LoggedAfter(Kind):
         return self.through(x, ids, weights)
 
 
+class LoggedInTraining(LoggedAfter):
+    """The same in training alone: evaluation decides by an argmax."""
+
+    def route(self, x):
+        if self.training:
+            return super().route(x)
+        weights, ids = self.gate(x).softmax(-1).max(-1)
+        return self.through(x, ids[:, None], weights[:, None])
+
+
 class LoggedBefore(Kind):
     """A sort for a histogram and a top-3 before the top-2, and an argmax while the experts run."""
 
@@ -246,11 +256,14 @@ class Places4d(Kind):
         mask = (F.one_hot(place.clamp_min(0), x.shape[1])[..., :3] * chosen[..., None]).float()
         self.note(mask.sum(-1), num_dropped=int(chosen.sum() - mask.sum()))
         mask = self.arrange(mask)
-        inputs = torch.einsum(self.equations[0], x, mask)
+        inputs = self.multiply(self.equations[0], x, mask)
         outputs = torch.stack([self.expert(e, inputs.select(self.axis, e)) for e in range(E)], self.axis)
-        return torch.einsum(self.equations[1], outputs, mask)
+        return self.multiply(self.equations[1], outputs, mask)
 
     axis = 1
+
+    def multiply(self, equation, values, mask):
+        return torch.einsum(equation, values, mask)
 
     def arrange(self, mask):
         return mask
@@ -262,20 +275,11 @@ class PlacesFirst(Places4d):
     equations = "bnce,bnd->bced", "bnce,bced->bnd"
     axis = 2
 
+    def multiply(self, equation, values, mask):
+        return torch.einsum(equation, mask, values)
+
     def arrange(self, mask):
         return mask.transpose(-1, -2)
-
-    def forward(self, x):
-        einsum = torch.einsum
-        _, ids = self.gate(x).softmax(-1).topk(1)
-        chosen = F.one_hot(ids[..., 0], E)
-        place = chosen.cumsum(1) * chosen - 1
-        mask = (F.one_hot(place.clamp_min(0), x.shape[1])[..., :3] * chosen[..., None]).float()
-        self.note(mask.sum(-1), num_dropped=int(chosen.sum() - mask.sum()))
-        mask = self.arrange(mask)
-        inputs = einsum(self.equations[0], mask, x)
-        outputs = torch.stack([self.expert(e, inputs[:, :, e]) for e in range(E)], 2)
-        return einsum(self.equations[1], mask, outputs)
 
 
 class PlacesByProduct(Kind):

@@ -132,8 +132,9 @@ class LayerHooks:
 
     def _arrive(self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._depth > 0 and not self._context.paused:
+            filled = self._proof is not None or self.decision.reading.from_experts == "filled rows"
             self._aside = True  # what is computed here is no part of the layer
-            self._rows.arrive(number, args, kwargs)
+            self._rows.arrive(number, args, kwargs, filled=filled)
             self._aside = False
 
     def _depart(self, number: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:

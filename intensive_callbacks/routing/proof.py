@@ -66,12 +66,13 @@ class ExpertRows:
         self.stacked: Tensor | None = None
         self.are_masked = False
 
-    def arrive(self, expert: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """An expert is called."""
+    def arrive(self, expert: int, args: tuple[Any, ...], kwargs: dict[str, Any], *, filled: bool) -> None:
+        """An expert is called; ``filled`` also counts the rows that are not zero."""
         rows = next((x for x in (*args, *kwargs.values()) if _has_rows(x)), None)
         if rows is not None:
-            self.rows[expert] += rows.numel() // max(rows.shape[-1], 1)
-            self.filled[expert].append((rows.detach() != 0).any(-1).sum())
+            self.rows[expert] += _num_rows(rows)
+            if filled:
+                self.filled[expert].append((rows.detach() != 0).any(-1).sum())
 
     def depart(self, expert: int, output: Any) -> None:
         """An expert returns."""

@@ -33,6 +33,7 @@ def routing_coverage(
         ValueError: as :func:`expert_load`.
 
     Example:
+        >>> import torch
         >>> routing_coverage(torch.tensor([[0, 1], [1, -1]]), num_experts=4, num_entered=4)
         tensor(0.5000, dtype=torch.float64)
     """
@@ -46,6 +47,7 @@ def routing_coverage_update(
     """The load ``[E]``, the dropped, the expected and the invalid selections of one batch.
 
     Example:
+        >>> import torch
         >>> routing_coverage_update(torch.tensor([[0, 1], [1, -1]]), num_experts=2)
         (tensor([1, 2]), tensor(1), tensor(4), tensor(0))
     """
@@ -60,6 +62,7 @@ def routing_coverage_compute(load: Tensor, num_dropped: Tensor, num_expected: Te
     """Coverage of loads ``[..., E]``, dropped and expected selections ``[...]``; see :func:`routing_coverage`.
 
     Example:
+        >>> import torch
         >>> routing_coverage_compute(torch.tensor([3, 4]), torch.tensor(1), torch.tensor(8))
         tensor(1., dtype=torch.float64)
     """

@@ -242,6 +242,9 @@ SAVED = (
 
 def _is_sharded_by_fsdp1(model: nn.Module) -> bool:
     """Whether the first FSDP holds the parameters: around the model, or around modules of it."""
+    # FSDP2 marks its modules too, but its parameters are DTensors of full size.
+    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+        return False
     return any(
         type(module).__name__ == "FullyShardedDataParallel" or getattr(module, "_is_fsdp_managed_module", False)
         for module in model.modules()

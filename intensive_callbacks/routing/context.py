@@ -73,7 +73,7 @@ class RoutingContext:
             masks = self._input_masks
             decodes = "decoder_attention_mask" in masks and "decoder." in f".{layer}"
             names = ("decoder_attention_mask",) if decodes else MASKS
-            mask = next((found for name in names if (found := masks.get(name)) is not None), None)
+            mask = next((masks[name] for name in names if masks.get(name) is not None), None)
         elif num_tokens % mask.shape[0] == 0:
             mask = real_tokens(mask, mask.shape[0], num_tokens // mask.shape[0])
         if mask is None or num_tokens % mask.shape[0] != 0:

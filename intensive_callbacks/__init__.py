@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from intensive_callbacks.sinks import LoggerSink as LoggerSink
     from intensive_callbacks.sinks import Sink as Sink
     from intensive_callbacks.sinks import WandbSink as WandbSink
+    from intensive_callbacks.trainer_callback import IntensiveTrainerCallback as IntensiveTrainerCallback
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _MODULES = {
     "FileSink": "sinks",
     "FlopCount": "footprint.flops",
     "IntensiveMetricsCallback": "callback",
+    "IntensiveTrainerCallback": "trainer_callback",
     "LoggerSink": "sinks",
     "Monitor": "monitor",
     "ParameterCount": "footprint.parameters",

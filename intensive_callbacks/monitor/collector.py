@@ -11,6 +11,7 @@ import torch
 
 from intensive_callbacks.boundary import Hook
 from intensive_callbacks.footprint.cost import TrainingCost
+from intensive_callbacks.footprint.flop_counter import compiled_attribute
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.monitor import batches
 from intensive_callbacks.monitor.phase import Phase
@@ -62,9 +63,11 @@ class Collector:
         self._has_early_scores = False
         self._training: RoutingSums | None = None  # set aside while a validation runs
         self._validation: RoutingSums | None = None  # of a validation that ended and was not logged yet
+        self._forward_begin: RemovableHandle | None = None
         self._forward_end: RemovableHandle | None = None
         self._calls_begin_backward = False
         self._cost: TrainingCost | None = None
+        self._uncounted: tuple[Any, int] | None = None  # the batch whose forward pass is to come
         self._pace: Pace | None = None
         # Costs that a checkpoint had, and time and energy that were read and are not logged yet.
         self._carried = _NOTHING_CARRIED
@@ -88,8 +91,12 @@ class Collector:
         if self.is_attached:
             return
         self._calls_begin_backward = calls_begin_backward
-        hook = Hook(self.boundary.call, "counting the FLOPs", self._model_returned, off=self._give_up_on_flops)
-        self._forward_end = self.model.register_forward_hook(hook, always_call=True)
+        begin, end = (
+            Hook(self.boundary.call, "counting the FLOPs", each, off=self._give_up_on_flops)
+            for each in (self._model_called, self._model_returned)
+        )
+        self._forward_begin = self.model.register_forward_pre_hook(begin)
+        self._forward_end = self.model.register_forward_hook(end, always_call=True)
         if self.observer:
             self.boundary.call("observing the routers", self.observer.attach, off=self.observer.detach)
         self.feeds.attach(self.observer)
@@ -105,9 +112,10 @@ class Collector:
     def detach(self) -> None:
         """Remove every hook."""
         self._stop_counting_flops()
-        if self._forward_end is not None:
-            self._forward_end.remove()
-            self._forward_end = None
+        for hook in (self._forward_begin, self._forward_end):
+            if hook is not None:
+                hook.remove()
+        self._forward_begin = self._forward_end = None
         self.feeds.detach()
         if self.observer:
             self.observer.detach()
@@ -133,8 +141,15 @@ class Collector:
         self._sample(sampling, feeds=sampling and not self.validates)
         count = self._counter.count(batch, parts, mask)
         self._open.add(count.examples, count.tokens)
-        if self._cost is not None:
-            self._cost.begin(batches.shapes(batch), count.positions)
+        self._uncounted = batches.shapes(batch), count.positions
+        # The hooks of a model that is compiled as a whole are compiled with it.
+        if self._calls_begin_backward or compiled_attribute(self.model) is not None:
+            self._begin_counting()
+
+    def _begin_counting(self) -> None:
+        batch, self._uncounted = self._uncounted, None
+        if self._cost is not None and batch is not None:
+            self._cost.begin(*batch)
 
     def _mask_of(self, batch: Any) -> Tensor | None:
         """The user's mask of the real tokens, which the routers of the coming forward are to leave out, too."""
@@ -155,6 +170,15 @@ class Collector:
     def _stop_counting_flops(self) -> None:
         if self._cost is not None:
             self.boundary.call("counting the FLOPs", self._cost.cancel)
+
+    def _model_called(self, *_: Any) -> None:
+        """Count a batch from here on where only the model's return tells the end.
+
+        What ``torch.compile(model)`` returned, called in place of the model, never comes here: the counter would
+        still run in its backward pass.
+        """
+        if not torch.compiler.is_compiling() and not self._calls_begin_backward:
+            self._begin_counting()
 
     def _model_returned(self, model: nn.Module, _inputs: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():

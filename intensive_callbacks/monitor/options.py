@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from intensive_callbacks.boundary import Refused
 from intensive_callbacks.functional.checks import require_baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+    from torchmetrics import Metric
 
     from intensive_callbacks.monitor.selection import Selected
+    from intensive_callbacks.monitor.taps import RouterTap, Tap
+
+
+class MonitorOptions(TypedDict, total=False):
+    """The arguments of :class:`Monitor` that an adapter hands on as they are."""
+
+    every_n_steps: int
+    num_tokens: Callable[[Any], int | None] | None
+    num_examples: Callable[[Any], int] | None
+    mask: Callable[[Any], Tensor | None] | None
+    routers: Any
+    taps: Sequence[Tap | RouterTap]
+    metrics: str | Iterable[str | Metric]
+    benchmark: str | None
+    model_name: str | None
+    task: str | None
+    per_layer: bool
+    observe: str
+    strict: bool
+    alert: bool
 
 
 def check_options(every_n_steps: int, random_baseline: float | None, observe: str) -> None:

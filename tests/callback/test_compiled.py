@@ -193,6 +193,19 @@ def test_a_plain_loop_counts_the_forward_alone(way):
         assert monitor.log(1)["baseline/flops_per_example"] == FLOPS
 
 
+def test_a_plain_loop_that_calls_a_compiled_model_in_its_place():
+    """The monitor has the model itself, and nothing tells where the forward pass ends: nothing is counted then."""
+    model = nn.Sequential(nn.Embedding(8, WIDTH), nn.Linear(WIDTH, WIDTH))
+    compiled, ids = torch.compile(model, backend=Backend("eager")), torch.randint(8, (BATCH, 3))
+    with Monitor(model, every_n_steps=1, benchmark=None) as monitor:
+        monitor.observe(ids)
+        loss = compiled(ids).sum()
+        assert num_hooks(model)[2] == 0
+        loss.backward()
+        assert monitor.log(1)["baseline/total_params"] == 8 * WIDTH + WIDTH * (WIDTH + 1)
+    assert "baseline/flops_per_token" not in monitor.history.newest()
+
+
 def test_a_plain_loop_over_what_torch_compile_returns():
     model = torch.compile(Body(), backend=Backend("eager"))
     hidden = torch.rand(BATCH, WIDTH)

@@ -30,8 +30,8 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
     """Published models, each with the protocol of its score and the source of its figures.
 
     Args:
-        which: ``"language"``, ``"vision"`` or ``"vision-language"`` for the tables that come with the package, or the
-            path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
+        which: ``"language"``, ``"vision"``, ``"vision-language"`` or ``"density"`` for the tables that come with the
+            package, or the path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
             they are known total_params, active_params, num_bytes, num_flops, per (token or example), num_examples,
             num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A table that
             :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.

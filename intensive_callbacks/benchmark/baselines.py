@@ -12,6 +12,7 @@ from intensive_callbacks.benchmark.records import RECORD, row_of_record, row_of_
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
 SHIPPED = Path(__file__).with_name("baselines")
+TABLES = ("language", "vision", "vision-language", "density")
 NEEDED = ("model", "task", "protocol", "source", "accuracy")
 NUMBERS = (
     "accuracy",
@@ -31,10 +32,10 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
 
     Args:
         which: ``"language"``, ``"vision"``, ``"vision-language"`` or ``"density"`` for the tables that come with the
-            package, or the path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
-            they are known total_params, active_params, num_bytes, num_flops, per (token or example), num_examples,
-            num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A table that
-            :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.
+            package, or the path of a CSV file with the columns model, task, protocol, source and accuracy (a
+            fraction), and as far as they are known total_params, active_params, num_bytes, num_flops, per (token or
+            example), num_examples, num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A
+            table that :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.
 
     Returns:
         One row per line. Metrics are computed from its figures, never read.
@@ -46,12 +47,12 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
     Example:
         >>> rows = load_baselines("language")
         >>> next(row.active_params for row in rows if row.model == "DeepSeek-V3")
-        37000000000.0
+        37552282624.0
     """
-    path = SHIPPED / f"{which}.csv" if isinstance(which, str) and which in shipped() else Path(which)
+    path = SHIPPED / f"{which}.csv" if isinstance(which, str) and which in TABLES else Path(which)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no baselines {str(which)!r}: give one of {', '.join(shipped())} or the path of a CSV file"
+            f"no baselines {str(which)!r}: give one of {', '.join(TABLES)} or the path of a CSV file"
         )
     if path.suffix == ".json":
         return rows_of_saved(read_json(path), str(path))
@@ -75,11 +76,6 @@ def rows_of_saved(table: Any, place: str) -> list[BenchmarkRow]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{place} is not a benchmark table as to_json writes it") from error
     return [row_of_record(record, place) for record in records]
-
-
-def shipped() -> list[str]:
-    """The tables that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.csv"))
 
 
 def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generate import density
+from generate import density, language
 from generate.sources import CACHE
 
 SHIPPED = Path(__file__).resolve().parents[2] / "intensive_callbacks" / "benchmark" / "baselines"
-TABLES = {"density": density.rows}
+TABLES = {"density": density.rows, "language": language.rows}
 # What load_baselines reads, then what traces it.
 COLUMNS = [
     "model",

@@ -17,7 +17,7 @@ def lines_of(text: str) -> list[str]:
 def figures(text: str, after: str, label: str, count: int) -> list[str | None]:
     """The last ``count`` figures of the first row with this label below a line that contains ``after``.
 
-    ``None`` stands for a cell without a figure, and for one with an asterisk, by which tables mark what others measured.
+    ``None`` stands for a cell without a figure, and for one with an asterisk, which marks what others measured.
 
     Raises:
         ValueError: if there is no such row, or it has fewer cells.

@@ -1,8 +1,10 @@
 """A second reader of the shipped tables, which shares no code with the scripts that make them."""
 
 import csv
+import json
 import math
 import re
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,13 +25,16 @@ def exact(text):
     return Fraction(text)
 
 
-@pytest.mark.parametrize("name", ["density"])
+@pytest.mark.parametrize("name", ["density", "language"])
 def test_derived_cells_follow_from_the_printed_ones(name):
     for cells in lines(name):
         assert exact(cells["accuracy"]) == exact(cells["printed"]) / 100
+        if cells["url"].startswith("https://arxiv.org/abs/"):
+            assert f"arXiv:{cells['url'].rpartition('/')[2]})" in cells["source"]
+            continue
         assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/[\w./-]+", cells["url"])
         repository, commit = cells["url"].split("/blob/")[0].removeprefix("https://"), cells["url"].split("/")[6]
-        assert f"({repository}, {commit[:7]})" in cells["source"]
+        assert f"({repository}, {commit[:7]}" in cells["source"]
 
 
 def half_step(text):
@@ -48,3 +53,48 @@ def test_density_gives_what_its_source_prints():
         high = -math.log(1 - (float(score) + half_step(score)) / 100) / (float(size) - half_step(size))
         assert low - half_step(density) <= float(density) * math.log(base) <= high + half_step(density)
         assert low <= float(intelligence_density(row.accuracy, num_bytes=row.num_bytes)) <= high
+
+
+def printed_size(text):
+    return exact(text[:-1]) * {"M": 10**6, "B": 10**9, "T": 10**12}[text[-1]]
+
+
+def test_sizes_of_language_models_are_counted_or_published():
+    counted = json.loads((BASELINES.parents[2] / "tests" / "data" / "counted_models.json").read_text(encoding="utf-8"))
+    for cells in lines("language"):
+        total, active = exact(cells["total_params"]), exact(cells["active_params"])
+        if cells["configuration"]:
+            figures = counted[cells["configuration"]]
+            assert (total, active) == (figures["total"], figures["active"])
+            published = printed_size(cells["published_active"])
+            others = [figures[name] for name in figures if name.startswith("active")]
+            assert abs(figures[cells["convention"]] - published) == min(abs(figure - published) for figure in others)
+        else:
+            assert total == printed_size(cells["published_total"])
+            assert active == printed_size(cells["published_active"])
+            assert cells["convention"] == "as published"
+        if cells["num_bytes"]:
+            assert exact(cells["num_bytes"]) == total * exact(cells["bytes_per_param"])
+        assert (
+            cells["num_examples"]
+            == {"MMLU": "14042", "MMLU-Pro": "12032", "GPQA-Diamond": "198", "GPQA": ""}[cells["task"]]
+        )
+
+
+# Released in the second half of 2024 or later, by the sources; the mixtures are those with inactive parameters.
+RECENT = re.compile(
+    r"Qwen2\.5|Qwen3|Gemma-3|Llama-3\.[123]|Llama-4|DeepSeek-(V2\.5|V3|R1)|Kimi|Hunyuan|dots|LongCat|MiMo|MiniMax|Seed-OSS"
+    r"|gpt-oss|Ling|Moonlight|Granite|Phi-3\.5|Phi-4|Mistral-Nemo"
+)
+
+
+def test_recent_models_are_many_and_their_protocols_name_who_asked():
+    cells = lines("language")
+    recent = {
+        (row["model"], row["total_params"] != row["active_params"]) for row in cells if RECENT.match(row["model"])
+    }
+    assert len(recent) >= 40
+    assert sum(sparse for _, sparse in recent) >= 15
+    assert all(re.search(r"evaluated by|lm-evaluation-harness|leaderboard of", row["protocol"]) for row in cells)
+    groups = Counter((row["task"], row["protocol"]) for row in cells)
+    assert min(groups.values()) > 1

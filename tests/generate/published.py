@@ -18,11 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generate import density, language
+from generate import density, language, vision, vision_language
 from generate.sources import CACHE
 
 SHIPPED = Path(__file__).resolve().parents[2] / "intensive_callbacks" / "benchmark" / "baselines"
-TABLES = {"density": density.rows, "language": language.rows}
+TABLES = {
+    "language": language.rows,
+    "vision": vision.rows,
+    "vision-language": vision_language.rows,
+    "density": density.rows,
+}
 # What load_baselines reads, then what traces it.
 COLUMNS = [
     "model",

@@ -25,7 +25,7 @@ def exact(text):
     return Fraction(text)
 
 
-@pytest.mark.parametrize("name", ["density", "language"])
+@pytest.mark.parametrize("name", ["language", "vision", "vision-language", "density"])
 def test_derived_cells_follow_from_the_printed_ones(name):
     for cells in lines(name):
         assert exact(cells["accuracy"]) == exact(cells["printed"]) / 100
@@ -98,3 +98,26 @@ def test_recent_models_are_many_and_their_protocols_name_who_asked():
     assert all(re.search(r"evaluated by|lm-evaluation-harness|leaderboard of", row["protocol"]) for row in cells)
     groups = Counter((row["task"], row["protocol"]) for row in cells)
     assert min(groups.values()) > 1
+
+
+def test_figures_of_vision_models_follow_from_those_of_timm():
+    for cells in lines("vision"):
+        assert exact(cells["total_params"]) == exact(cells["active_params"]) == exact(cells["printed_params"]) * 10**6
+        assert exact(cells["num_flops"]) == 2 * exact(cells["printed_gmacs"]) * 10**9  # a MAC is two operations
+        assert exact(cells["num_bytes"]) == 4 * exact(cells["total_params"])
+        assert f", {cells['image_size']} px;" in cells["source"]
+        assert float(cells["samples_per_second_rtx4090"]) > 0
+    families = ("convnextv2_", "eva02_", "efficientvit_", "mobilenetv4_", "vit_so400m_patch14_siglip")
+    assert all(sum(cells["model"].startswith(family) for cells in lines("vision")) >= 2 for family in families)
+
+
+def test_sizes_of_vision_language_models_are_counted_or_published():
+    counted = json.loads((BASELINES.parents[2] / "tests" / "data" / "counted_models.json").read_text(encoding="utf-8"))
+    for cells in lines("vision-language"):
+        total = (
+            counted[cells["configuration"]]["total"]
+            if cells["configuration"]
+            else printed_size(cells["published_total"])
+        )
+        assert exact(cells["total_params"]) == exact(cells["active_params"]) == total
+        assert exact(cells["num_bytes"]) == 2 * total

@@ -184,7 +184,6 @@ def _others() -> Iterator[Scores]:
         {
             "MMLU": ("MMLU", f"chat models, not thinking, {who}"),
             "MMLU-Pro": ("MMLU-Pro", f"chat models, not thinking, {who}"),
-            "GPQA-Diamond": ("GPQA-Diamond", f"chat models, not thinking, mean of 8, {who}"),
         },
     )
     who = "evaluated by Meituan for LongCat-Flash"
@@ -248,15 +247,19 @@ def _others() -> Iterator[Scores]:
             for label in ("MMLU", "MMLU-Pro", "GPQA-Diamond")
         },
     )
+    who = "evaluated by Artificial Analysis, MiniMax-M2 by MiniMax with its methodology"
     yield from _table(
-        "minimax-01",
-        "GPT-4o (11-20)",
-        "Qwen2.5-72B DeepSeek-V3 Llama-3.1-405B MiniMax-Text-01",
-        {
-            "MMLU*": ("MMLU", "chat models, 0-shot CoT, evaluated by MiniMax for MiniMax-01"),
-            "MMLU-Pro*": ("MMLU-Pro", "chat models, 0-shot CoT, evaluated by MiniMax for MiniMax-01"),
-            "GPQA* _(diamond)_": ("GPQA-Diamond", "chat models, 0-shot CoT, evaluated by MiniMax for MiniMax-01"),
-        },
+        "minimax-m2",
+        "Metric (AA)",
+        "MiniMax-M2 - - - - GLM-4.6 Kimi-K2-0905 DeepSeek-V3.2",
+        {label: (label, f"chat models, {who}") for label in ("MMLU-Pro", "GPQA-Diamond")},
+    )
+    who = "evaluated by Tencent for its dense Hunyuan models"
+    yield from _table(
+        "hunyuan-7b",
+        "Hunyuan-0.5B-Pretrain",
+        "Hunyuan-0.5B Hunyuan-1.8B Hunyuan-4B Hunyuan-7B",
+        {label: (label, f"base models, {who}") for label in ("MMLU", "MMLU-Pro", "GPQA")},
     )
     yield from _table(
         "minimax-m1",
@@ -265,15 +268,6 @@ def _others() -> Iterator[Scores]:
         {
             "MMLU-Pro": ("MMLU-Pro", "thinking models, evaluated by MiniMax for MiniMax-M1"),
             "GPQA Diamond": ("GPQA-Diamond", "thinking models, evaluated by MiniMax for MiniMax-M1"),
-        },
-    )
-    yield from _table(
-        "moonlight",
-        "DSV2-Lite",
-        "Moonlight-16B-A3B",
-        {
-            "MMLU": ("MMLU", "base models, evaluated by Moonshot AI for Moonlight"),
-            "MMLU-pro": ("MMLU-Pro", "base models, evaluated by Moonshot AI for Moonlight"),
         },
     )
     who = "evaluated by Ant Group for Ling-lite-1.5"

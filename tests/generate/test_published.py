@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from generate.page import PAGE, page
 from intensive_callbacks import load_baselines
 from intensive_callbacks.functional import intelligence_density
 
@@ -121,3 +122,7 @@ def test_sizes_of_vision_language_models_are_counted_or_published():
         )
         assert exact(cells["total_params"]) == exact(cells["active_params"]) == total
         assert exact(cells["num_bytes"]) == 2 * total
+
+
+def test_the_tables_of_the_page_are_current():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/generate/page.py"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.benchmark.files import MAX_BYTES, read_json
 from intensive_callbacks.benchmark.records import RECORD, row_of_record, row_of_text
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SHIPPED = Path(__file__).with_name("baselines")
+TABLES = ("language", "vision", "vision-language", "density")
 NEEDED = ("model", "task", "protocol", "source", "accuracy")
 NUMBERS = (
     "accuracy",
@@ -30,11 +35,11 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
     """Published models, each with the protocol of its score and the source of its figures.
 
     Args:
-        which: ``"language"``, ``"vision"`` or ``"vision-language"`` for the tables that come with the package, or the
-            path of a CSV file with the columns model, task, protocol, source and accuracy (a fraction), and as far as
-            they are known total_params, active_params, num_bytes, num_flops, per (token or example), num_examples,
-            num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A table that
-            :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.
+        which: ``"language"``, ``"vision"``, ``"vision-language"`` or ``"density"`` for the tables that come with the
+            package, or the path of a CSV file with the columns model, task, protocol, source and accuracy (a
+            fraction), and as far as they are known total_params, active_params, num_bytes, num_flops, per (token or
+            example), num_examples, num_tokens, random_baseline, featured (yes or no). Other columns are ignored. A
+            table that :meth:`BenchmarkTable.to_csv` or :meth:`BenchmarkTable.to_json` wrote is read back exactly.
 
     Returns:
         One row per line. Metrics are computed from its figures, never read.
@@ -46,12 +51,12 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
     Example:
         >>> rows = load_baselines("language")
         >>> next(row.active_params for row in rows if row.model == "DeepSeek-V3")
-        37000000000.0
+        37552282624.0
     """
-    path = SHIPPED / f"{which}.csv" if isinstance(which, str) and which in shipped() else Path(which)
+    path = SHIPPED / f"{which}.csv" if isinstance(which, str) and which in TABLES else Path(which)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no baselines {str(which)!r}: give one of {', '.join(shipped())} or the path of a CSV file"
+            f"no baselines {str(which)!r}: give one of {', '.join(TABLES)} or the path of a CSV file"
         )
     if path.suffix == ".json":
         return rows_of_saved(read_json(path), str(path))
@@ -62,6 +67,59 @@ def load_baselines(which: str | Path) -> list[BenchmarkRow]:
             return _read(path, csv.DictReader(file, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def neighbors(row: BenchmarkRow, published: Iterable[BenchmarkRow], limit: int = 6) -> list[BenchmarkRow]:
+    """The published models, of which at most ``limit`` are featured: those nearest to a row in cost and quality.
+
+    They are of the row's task, and of one protocol so that they compare with each other: the row's own if it is among
+    them, else the one with the most models near. The distance is that of the logarithms of the active parameters (or of
+    the FLOPs, the bytes, where those of the row are not known) and of the log-odds of the accuracies. None is featured
+    where no published model has the row's task.
+
+    Args:
+        row: the model beside which the others are shown.
+        published: such as :func:`load_baselines` gives.
+        limit: how many are featured at most.
+
+    Example:
+        >>> mine = BenchmarkRow(model="mine", task="MMLU", protocol="5-shot", source="here", accuracy=0.6,
+        ...                     active_params=3e9)
+        >>> near = [row for row in neighbors(mine, load_baselines("language"), limit=3) if row.featured]
+        >>> [row.model for row in near]
+        ['Llama-3.2-3B', 'Granite-3.0-2B', 'Gemma-2-2B']
+    """
+    rows = list(published)
+    by_protocol: dict[str, list[tuple[float, int]]] = {}
+    for place, other in enumerate(rows):
+        if other.task == row.task and math.isfinite(distance := _distance(row, other)):
+            by_protocol.setdefault(other.protocol, []).append((distance, place))
+    nearest = [sorted(members)[:limit] for members in by_protocol.values()]
+    if row.protocol in by_protocol:
+        nearest = [sorted(by_protocol[row.protocol])[:limit]]
+    best = min(nearest, key=lambda members: (-len(members), sum(distance for distance, _ in members)), default=[])
+    chosen = {place for _, place in best}
+    return [replace(other, featured=place in chosen) for place, other in enumerate(rows)]
+
+
+def _distance(row: BenchmarkRow, other: BenchmarkRow) -> float:
+    """How far apart two models are in cost and quality; infinite where no cost is known of both."""
+    costs = (
+        math.log(theirs / own)
+        for name in ("active_params", "num_flops", "num_bytes")
+        if (own := row.facts[name]) and (theirs := other.facts[name])
+    )
+    cost = next(costs, math.inf)
+    quality = _log_odds(other.accuracy) - _log_odds(row.accuracy)
+    return math.hypot(cost, 0.0 if math.isnan(quality) else quality)
+
+
+def _log_odds(accuracy: float) -> float:
+    """The log-odds of an accuracy, at most those of one error in a thousand; NaN where there is none."""
+    if math.isnan(accuracy):
+        return math.nan
+    within = min(max(accuracy, 0.001), 0.999)
+    return math.log(within / (1 - within))
 
 
 def rows_of_saved(table: Any, place: str) -> list[BenchmarkRow]:
@@ -75,11 +133,6 @@ def rows_of_saved(table: Any, place: str) -> list[BenchmarkRow]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{place} is not a benchmark table as to_json writes it") from error
     return [row_of_record(record, place) for record in records]
-
-
-def shipped() -> list[str]:
-    """The tables that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.csv"))
 
 
 def _read(path: Path, lines: csv.DictReader[str]) -> list[BenchmarkRow]:

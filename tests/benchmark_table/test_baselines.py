@@ -4,29 +4,38 @@ import re
 import pytest
 
 from intensive_callbacks import BenchmarkTable, load_baselines
-from intensive_callbacks.benchmark.baselines import shipped
+from intensive_callbacks.benchmark.baselines import SHIPPED, TABLES, neighbors
+from intensive_callbacks.benchmark.row import BenchmarkRow
 
 HEADER = "model,task,protocol,source,accuracy,total_params,active_params,num_examples,per,featured\n"
 GOOD = "a,MMLU,5-shot,somewhere,0.5,7e9,7e9,100,token,yes\n"
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", TABLES)
 def test_shipped_rows_have_sources_and_defined_metrics(name):
     rows = load_baselines(name)
     assert all("arXiv" in row.source or "github.com" in row.source for row in rows)
     table = BenchmarkTable(rows)
-    place = table.columns.index("P3 (points per 1e9 params)")
+    metric = "ID (nats per GB)" if name == "density" else "P3 (points per 1e9 params)"
+    place = table.columns.index(metric)
     assert all(row[place] is not None for row in table.rows())
     assert 3 <= sum(row.featured for row in rows) <= 6
     for row in rows:
-        if row.random_baseline is not None:
+        if row.random_baseline is not None and row.num_examples is not None:
             assert row.accuracy > row.random_baseline - 3 * row.accuracy_error
 
 
+def test_each_shipped_file_is_named():
+    assert {path.stem for path in SHIPPED.glob("*.csv")} == set(TABLES)
+
+
 def test_published_figures():
-    language = {(row.model, row.protocol): row for row in load_baselines("language")}
-    row = language["DeepSeek-V3", "5-shot, evaluated by DeepSeek for V3"]
-    assert (row.total_params, row.active_params, row.num_tokens, row.accuracy) == (671e9, 37e9, 14.8e12, 0.871)
+    language = {(row.model, *row.group): row for row in load_baselines("language")}
+    row = language["DeepSeek-V3", "MMLU", "5-shot, evaluated by DeepSeek for V3"]
+    assert (row.num_tokens, row.accuracy) == (14.8e12, 0.871)
+    # Counted; the publisher rounds the former to 671B and prints 37B for the latter without the input embedding.
+    assert row.total_params == pytest.approx(671e9, abs=0.5e9)
+    assert row.active_params - 129280 * 7168 == pytest.approx(37e9, abs=0.5e9)
     vision = {row.model: row for row in load_baselines("vision")}
     # ResNet-50: 25.56 million parameters, 4.1 GMAC (He et al. 2016) which are 8.2 GFLOP.
     assert vision["resnet50.tv_in1k"].total_params == pytest.approx(25.56e6)
@@ -99,3 +108,61 @@ def llama(vocabulary, width, layers, hidden, heads_width, *, tied):
 def test_shipped_sizes_follow_from_the_architecture(name, params):
     rows = [row for row in load_baselines("language") if re.search(name, row.model, re.IGNORECASE)]
     assert {(row.total_params, row.active_params, row.num_bytes) for row in rows} == {(params, params, 2 * params)}
+
+
+def model(name, accuracy=math.nan, active_params=None, protocol="5-shot", task="MMLU"):
+    known = {} if active_params is None else {"total_params": active_params, "active_params": active_params}
+    return BenchmarkRow(model=name, task=task, protocol=protocol, source="x", accuracy=accuracy, **known)
+
+
+def near(row, published, **options):
+    return [other.model for other in neighbors(row, published, **options) if other.featured]
+
+
+def test_neighbors_are_near_in_cost_and_in_quality():
+    # Log-odds of 0.5, 0.731, 0.881 are 0, 1, 2; e-fold costs are one apart too.
+    published = [
+        model("same", 0.5, 1e9),
+        model("dearer by e", 0.5, 1e9 * math.e),
+        model("better by 2", 1 / (1 + math.exp(-2)), 1e9),
+        model("both by 1", 1 / (1 + math.exp(-1)), 1e9 * math.e),
+        model("dearer by 100", 0.5, 1e11),
+    ]
+    own = model("own", 0.5, 1e9, "measured in this run")
+    assert near(own, published, limit=4) == ["same", "dearer by e", "better by 2", "both by 1"]
+    assert near(own, published, limit=3) == ["same", "dearer by e", "both by 1"]
+    assert [row.model for row in neighbors(own, published)] == [row.model for row in published]
+
+
+def test_neighbors_share_one_protocol_and_prefer_the_own():
+    published = [
+        *(model(f"few {i}", 0.5, 1e9, "a") for i in range(2)),
+        *(model(f"many {i}", 0.9, 9e9, "b") for i in range(6)),
+    ]
+    assert near(model("own", 0.5, 1e9, "c"), published) == [f"many {i}" for i in range(6)]
+    assert near(model("own", 0.5, 1e9, "a"), published) == ["few 0", "few 1"]
+
+
+def test_neighbors_without_accuracy_without_cost_and_of_another_task():
+    published = [model("small", 0.3, 1e9), model("large", 0.9, 1e11)]
+    assert near(model("own", active_params=2e11), published, limit=1) == ["large"]
+    assert near(model("own", 0.3), published) == []
+    assert near(model("own", 0.3, 1e9, task="this run"), published) == []
+    assert near(model("own", 1.0, 1e9), published, limit=1) == ["large"]
+    assert near(model("own", 0.5, 1e9), []) == []
+
+
+@pytest.mark.parametrize("name", ["language", "vision", "vision-language"])
+def test_at_most_six_shipped_models_stand_beside_a_run(name):
+    published = load_baselines(name)
+    own = BenchmarkRow(
+        model="own",
+        task=published[0].task,
+        protocol="measured in this run",
+        source="x",
+        accuracy=0.6,
+        active_params=3e9,
+    )
+    featured = [row for row in neighbors(own, published) if row.featured]
+    assert 1 < len(featured) <= 6
+    assert len({row.group for row in featured}) == 1

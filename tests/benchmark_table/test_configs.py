@@ -1,9 +1,11 @@
+import csv
 import json
 from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig, OlmoeConfig
 
+from generate.counted import CONFIGURATIONS, count, counted_models
 from intensive_callbacks.benchmark.configs import row_of_config
 
 KNOWN = {"model": "m", "task": "MMLU", "protocol": "5-shot", "source": "here", "accuracy": 0.541}
@@ -44,3 +46,48 @@ def test_config_runs_no_code_of_its_own(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ValueError, match=r"trust_remote_code|custom code"):
         row_of_config(tmp_path, **KNOWN)
+
+
+@pytest.mark.parametrize("model", CONFIGURATIONS)
+def test_checked_in_counts_are_counted_again(model):
+    assert count(CONFIGURATIONS[model]) == counted_models()[model]
+
+
+def test_each_configuration_is_counted_and_has_a_source():
+    assert list(CONFIGURATIONS) == list(counted_models())
+    assert all(entry["source"].startswith("https://") for entry in CONFIGURATIONS.values())
+
+
+# The publisher counts something else; what it is, in parameters, from the model's own shape.
+ELSEWHERE = {
+    # 34 layers of width 1408 with four attention matrices and two of 1408 x 5632, the vision encoder of both.
+    "Llama-4-Scout": 34 * (4 * 1408**2 + 2 * 1408 * 5632),
+}
+
+
+def published(text):
+    """The number and one unit of its last digit: some publishers round, others cut off."""
+    unit = {"M": 10**6, "B": 10**9, "T": 10**12}[text[-1]]
+    digits = text[:-1]
+    step = 10 ** -len(digits.partition(".")[2]) if "." in digits else 10 ** (len(digits) - len(digits.rstrip("0")))
+    return float(digits) * unit, step * unit
+
+
+def model_facts():
+    with (Path(__file__).parents[1] / "generate" / "models.csv").open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["configuration"]]
+
+
+@pytest.mark.parametrize("row", model_facts(), ids=lambda row: row["model"])
+def test_counts_agree_with_what_is_published(row):
+    counted = counted_models()[row["configuration"]]
+    total, step = published(row["published_total"])
+    embeddings = counted["active"] - counted["active_without_embeddings"]
+    totals = (
+        counted["total"],
+        counted["total"] - embeddings,
+        counted["total"] + ELSEWHERE.get(row["configuration"], 0),
+    )
+    assert min(abs(total - figure) for figure in totals) <= step
+    active, step = published(row["published_active"])
+    assert min(abs(active - figure) for name, figure in counted.items() if name.startswith("active")) <= step

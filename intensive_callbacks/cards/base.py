@@ -31,6 +31,7 @@ class Card:
             for one that a :class:`Tap` feeds, ``None`` for one that is formed by call.
         band: a range that its source recommends, shown as the source's opinion.
         default: whether ``metrics="default"`` logs it.
+        takes: for arguments of the constructor, the fact of a run that each takes where it is not that of its name.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Card:
     fed_by: str | None = None
     band: tuple[float, float] | None = None
     default: bool = True
+    takes: tuple[tuple[str, str], ...] = ()
 
     @property
     def logged(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from intensive_callbacks.cards.base import Card
+from intensive_callbacks.cards.base import SEED_FRAMEWORKS, Card
 
 CARDS = (
     Card(
@@ -43,6 +43,17 @@ CARDS = (
         better="lower",
         size="extensive",
         source="this library",
+        section="Efficiency",
+    ),
+    Card(
+        key="cost/peak_memory",
+        symbol="training memory",
+        meaning="most memory of training so far: of the allocator on one GPU; elsewhere weights, gradients and "
+        "optimizer states, without activations",
+        unit="B",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
         section="Efficiency",
     ),
 )

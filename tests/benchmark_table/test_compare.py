@@ -39,7 +39,8 @@ def test_intervals_have_their_nominal_coverage():
 
 def test_winner_depends_on_the_metric():
     rng = np.random.default_rng(2)
-    sparse, dense = answered(MOE, rng.random(2000) < 0.8), answered(DENSE, rng.random(2000) < 0.9)
+    counted = dataclasses.replace(MOE, num_flops=20e9), dataclasses.replace(DENSE, num_flops=100e9)
+    sparse, dense = answered(counted[0], rng.random(2000) < 0.8), answered(counted[1], rng.random(2000) < 0.9)
     said = {difference.quantity: difference for difference in compare(sparse, dense).differences}
     assert {name: said[name].better_model for name in ("accuracy", "P3", "P2F", "MER", "R3")} == {
         "accuracy": 1,

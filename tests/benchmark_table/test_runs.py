@@ -92,6 +92,8 @@ def test_table_without_records_is_read_by_its_titles():
             value = getattr(OURS, field.name)
             assert getattr(back, field.name) == (pytest.approx(value) if isinstance(value, float) else value)
     assert math.isnan(row_of_table(titled(**{"accuracy (fraction)": None}), "place").accuracy)
+    # Those tables had an estimate where tokens are counted.
+    assert row_of_table(titled(**{"FLOPs per": "token"}), "place").num_flops is None
 
 
 def test_folder_must_hold_exactly_one_run(log, offline):

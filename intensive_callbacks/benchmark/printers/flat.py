@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import NOT_MEASURED
+from intensive_callbacks.benchmark.columns import COUNTED, NOT_MEASURED
 from intensive_callbacks.benchmark.records import RECORD, to_text
 from intensive_callbacks.untrusted import printable
 
@@ -81,7 +81,7 @@ def _reasons(cells: Mapping[Column, Cell]) -> str:
     """Why each undefined value of a row is undefined, such as ``P3, P2F: active parameters not given``."""
     titles: dict[str, list[str]] = {}
     for column, cell in cells.items():
-        if cell.missing not in ("", NOT_MEASURED):
+        if cell.missing not in ("", NOT_MEASURED, COUNTED):
             titles.setdefault(cell.missing, []).append(column.full_title)
     return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in titles.items())
 

@@ -56,21 +56,6 @@ def amount_columns() -> list[Column]:
     return [*costs, Column("accuracy", "accuracy", "higher", _accuracy)]
 
 
-# FLOPs estimated as 2 x active parameters per token, and the P2F that is formed of them, by what they stand in for.
-ANALYTIC = {
-    "num_flops": Column("analytic_flops", "2N FLOPs", "lower", lambda row: _analytic_flops(row)),
-    "intensive/p2f_score": Column("analytic_p2f", "P2F (2N)", "higher", lambda row: _analytic_p2f(row)),
-}
-
-
-def with_analytic(columns: Iterable[Column], rows: Iterable[BenchmarkRow]) -> list[Column]:
-    """The columns; behind those of counted FLOPs stand those of estimates, where a row has an estimate."""
-    columns = list(columns)
-    if not any(row.analytic_flops for row in rows):
-        return columns
-    return [each for column in columns for each in (column, ANALYTIC.get(column.key)) if each is not None]
-
-
 def _analytic_flops(row: BenchmarkRow) -> Cell:
     flops = row.analytic_flops
     return Cell(math.nan, missing=COUNTED if row.num_flops else _no_flops(row)) if flops is None else Cell(flops)
@@ -81,6 +66,21 @@ def _analytic_p2f(row: BenchmarkRow) -> Cell:
     if flops.missing or math.isnan(row.accuracy):
         return Cell(math.nan, missing=flops.missing or "accuracy not given")
     return _of_accuracy(lambda accuracy: functional.performance_per_flop(accuracy, flops.value), row, "undefined")
+
+
+# FLOPs estimated as 2 x active parameters per token, and the P2F that is formed of them, by what they stand in for.
+ANALYTIC = {
+    "num_flops": Column("analytic_flops", "2N FLOPs", "lower", _analytic_flops),
+    "intensive/p2f_score": Column("analytic_p2f", "P2F (2N)", "higher", _analytic_p2f),
+}
+
+
+def with_analytic(columns: Iterable[Column], rows: Iterable[BenchmarkRow]) -> list[Column]:
+    """The columns; behind those of counted FLOPs stand those of estimates, where a row has an estimate."""
+    columns = list(columns)
+    if not any(row.analytic_flops for row in rows):
+        return columns
+    return [each for column in columns for each in (column, ANALYTIC.get(column.key)) if each is not None]
 
 
 def _no_flops(row: BenchmarkRow) -> str:
@@ -190,7 +190,7 @@ def measured_columns(rows: Iterable[BenchmarkRow], comparable: Iterable[Column])
 
 def _place(key: str, order: dict[str, int]) -> tuple[int, str]:
     described = describe(key)
-    return (order[described[0].key], described[1]) if described else (len(order), "")
+    return (order[described[0].key], described[1]) if described else (len(order), key)
 
 
 def _measured(key: str) -> Column:

@@ -44,7 +44,8 @@ class BenchmarkRow:
         measured: logged values of this model by key; any key, with or without a card.
         measured_errors: their standard errors by key, where known.
         correct: whether each example, by its id, was answered correctly; needed by
-            :func:`~intensive_callbacks.benchmark.compare.compare`.
+            :func:`~intensive_callbacks.benchmark.compare.compare`. The ids of a run's examples are 0, 1, 2, ... in the
+            order of its validation.
         featured: whether it is among the few rows that are printed.
 
     Raises:

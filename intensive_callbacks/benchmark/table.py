@@ -29,8 +29,9 @@ class BenchmarkTable:
     """Models, what they cost, what they score, and what follows from it.
 
     The comparable columns are formed from the figures of each row by one convention (:attr:`BenchmarkRow.facts`);
-    values that a run measured have columns of their own, and so have FLOPs that were estimated, not counted. Rows are grouped by task and protocol, and those of different
-    groups are never ranked together. An undefined value is a dash with a reason.
+    values that a run measured have columns of their own, and so have FLOPs that were estimated, not counted. Rows are
+    grouped by task and protocol, and those of different groups are never ranked together. An undefined value is a dash
+    with a reason.
 
     Args:
         rows: the models, in the order in which they are shown.

@@ -65,6 +65,22 @@ def test_compare_option_with_and_without_samples(run, tmp_path):
     assert "there are no per-example results of org/tiny (a), org/tiny (b)" in output
 
 
+def test_compare_option_with_two_runs(run, offline):
+    import wandb
+
+    from intensive_callbacks import WandbSink
+
+    folders = []
+    for model, wrong in (("first", 10), ("second", 40)):  # of 100, the first ten of either
+        row = dataclasses.replace(OURS, model=model, correct={place: place >= wrong for place in range(100)})
+        with wandb.init(project="p", mode="offline", dir=str(offline), reinit="finish_previous") as logged:
+            WandbSink(logged).log_table("final_benchmark", BenchmarkTable([row]))
+        folders.append(logged.settings.sync_dir)
+    output = run(*folders, "--compare").output
+    assert "first against second on the same 100 examples: 30 only first has right, 0 only second" in output
+    assert "accuracy: first is better" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -53,8 +53,13 @@ class Difference:
         return self.first - self.second
 
     @property
+    def has_interval_alone(self) -> bool:
+        """Whether no exact test stands beside the interval."""
+        return math.isnan(self.p_value)
+
+    @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second, ``None`` unless interval and exact test agree."""
+        """0 if the first model is better, 1 if the second, ``None`` unless the interval and, if any, the test say so."""
         if self.better == "neither" or not (self.low > 0 or self.high < 0) or self.p_value >= SIGNIFICANT:
             return None
         return int((self.low > 0) != (self.better == "higher"))
@@ -102,9 +107,11 @@ def _sentence(difference: Difference, models: tuple[str, str]) -> str:
         verdict = f"{models[winner]} is better{'' if difference.quantity == 'accuracy' else ' configured'}"
     else:
         verdict = "no direction is better" if difference.better == "neither" else "no difference is shown"
+    alone = " (by the interval alone: the costs differ, and the exact test is of the accuracies)"
     return (
         f"{difference.quantity}: {verdict}; difference {difference.value:+.3g}{unit}, "
         f"95 % interval {difference.low:+.3g} to {difference.high:+.3g}"
+        f"{alone if difference.has_interval_alone and winner is not None else ''}"
     )
 
 
@@ -121,7 +128,8 @@ def compare(
     The examples are resampled in pairs, so that what is hard for both cancels; each metric is computed again from
     each resample, and the interval is the middle 95 % of its differences. The costs are taken as exact. A model is
     called better only where the interval excludes 0 and, for the accuracy and for metrics of models that cost the same,
-    McNemar's exact test agrees.
+    McNemar's exact test agrees. For a metric of models of different costs the interval decides alone, and the text says
+    so.
 
     Args:
         first: a model with its per-example results (``correct``).

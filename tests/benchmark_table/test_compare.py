@@ -55,6 +55,21 @@ def test_winner_depends_on_the_metric():
     assert said["P3"].high - said["P3"].low == pytest.approx(2 * margin, rel=0.05)
 
 
+def test_a_verdict_by_the_interval_alone_says_so():
+    rng = np.random.default_rng(4)
+    right, other = rng.random(2000) < 0.8, rng.random(2000) < 0.8
+    cheap, dear = answered(MOE, right), answered(dataclasses.replace(MOE, model="dear", active_params=40e9), other)
+    lines = str(compare(cheap, dear, ["P3", "MER"])).splitlines()
+    assert [("is better" in line, "by the interval alone" in line) for line in lines] == [
+        (False, False),  # the headline
+        (False, False),  # the accuracy
+        (True, True),  # 80 / 10 against 80 / 40
+        (False, False),  # of equal bytes
+    ]
+    same = compare(answered(MOE, right), answered(dataclasses.replace(MOE, model="b"), ~right), ["P3"])
+    assert "by the interval alone" not in str(same)
+
+
 def test_equal_models_show_no_difference():
     right = np.random.default_rng(3).random(500) < 0.6
     comparison = compare(answered(MOE, right), answered(dataclasses.replace(MOE, model="twin"), right))

@@ -59,7 +59,7 @@ class Difference:
 
     @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second, ``None`` unless the interval and, if any, the test say so."""
+        """0 if the first model is better, 1 if the second, ``None`` unless interval and test, if any, say so."""
         if self.better == "neither" or not (self.low > 0 or self.high < 0) or self.p_value >= SIGNIFICANT:
             return None
         return int((self.low > 0) != (self.better == "higher"))

@@ -22,8 +22,8 @@ class Card:
         better: the direction a reader should hope for; ``"neither"`` where there is none.
         size: how it moves under function-preserving widening, that is, when a model doubles with its behavior and its
             training data unchanged, and its share of active parameters too: stays (``"intensive"``), falls about as
-            1/size (``"ratio"``) or grows (``"extensive"``). How it moves along families of real models, which also differ
-            in what they can do, is another number: the page of the metrics has it.
+            1/size (``"ratio"``) or grows (``"extensive"``). How it moves along families of real models, which also
+            differ in what they can do, is another number: the page of the metrics has it.
         source: the paper or document that defines it.
         section: the dashboard's section it is shown in.
         metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric, or whose

@@ -64,6 +64,7 @@ class Meter:
     """Energy in proportion to the parameters."""
 
     def __init__(self, model):
+        self.missing = ""
         self.joules = float(sum(parameter.numel() for parameter in model.parameters()))
 
     def start(self):

@@ -51,7 +51,7 @@ _FACTS = {
 
 
 def amount_columns() -> list[Column]:
-    """What every row costs, and its accuracy."""
+    """The columns of costs and of the accuracy."""
     costs = [Column(fact, title, "lower", _cost(fact)) for fact, title in COSTS.items()]
     return [*costs, Column("accuracy", "accuracy", "higher", _accuracy)]
 
@@ -68,7 +68,7 @@ def _analytic_p2f(row: BenchmarkRow) -> Cell:
     return _of_accuracy(lambda accuracy: functional.performance_per_flop(accuracy, flops.value), row, "undefined")
 
 
-# FLOPs estimated as 2 x active parameters per token, and the P2F that is formed of them, by what they stand in for.
+# FLOPs estimated as 2 x active parameters per token, and the P2F formed from them, by the column they follow.
 ANALYTIC = {
     "num_flops": Column("analytic_flops", "2N FLOPs", "lower", _analytic_flops),
     "intensive/p2f_score": Column("analytic_p2f", "P2F (2N)", "higher", _analytic_p2f),
@@ -76,7 +76,7 @@ ANALYTIC = {
 
 
 def with_analytic(columns: Iterable[Column], rows: Iterable[BenchmarkRow]) -> list[Column]:
-    """The columns; behind those of counted FLOPs stand those of estimates, where a row has an estimate."""
+    """The columns; those of counted FLOPs are followed by those of estimates if any row has an estimate."""
     columns = list(columns)
     if not any(row.analytic_flops for row in rows):
         return columns

@@ -34,7 +34,7 @@ class Difference:
         low: the lower end of the 95 % interval of first - second.
         high: the upper end.
         better: the direction in which the better value lies.
-        p_value: of the exact test that decides beside the interval; NaN where there is none, since models of
+        p_value: of the exact test that must agree with the interval; NaN where there is none, since models of
             different costs may differ in this quantity although their accuracies are equal.
     """
 
@@ -54,7 +54,7 @@ class Difference:
 
     @property
     def has_interval_alone(self) -> bool:
-        """Whether no exact test stands beside the interval."""
+        """Whether the verdict rests on the interval alone, without an exact test."""
         return math.isnan(self.p_value)
 
     @property
@@ -89,12 +89,12 @@ class Comparison:
         first, second = self.models
         headline = (
             f"{first} against {second} on the same {self.num_examples:,} examples: "
-            f"{self.only_first} only {first} has right, {self.only_second} only {second} "
+            f"{self.only_first} only {first} answered correctly, {self.only_second} only {second} "
             f"(McNemar p = {self.p_value:.2g})"
         )
         if self.p_value >= SIGNIFICANT and (needed := num_discordant_needed(self.only_first, self.only_second)):
             headline += (
-                f"; at this split a difference of accuracy would be shown from about {needed:,} such examples on, "
+                f"; at this split the test would need about {needed:,} such examples to show a difference in accuracy; "
                 f"there are {self.only_first + self.only_second:,}"
             )
         return "\n".join([headline, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
@@ -154,7 +154,7 @@ def compare(
         ...                      correct={i: i % 10 > 1 for i in range(500)})
         >>> large = replace(small, model="large", active_params=2e6, correct={i: i % 10 > 0 for i in range(500)})
         >>> print(compare(small, large, ["P3"]))
-        small against large on the same 500 examples: 0 only small has right, 50 only large (McNemar p = 1.8e-15)
+        small against large on the same 500 examples: 0 only small answered correctly, 50 only ...
           accuracy: large is better; difference -0.1 fraction, 95 % interval -0.126 to -0.074
           P3: small is better configured; difference +3.5e+04 points per 1e9 params, 95 % interval ...
     """

@@ -83,7 +83,7 @@ class Grid:
         }
 
     def find(self, name: str) -> Column:
-        """The column with this key, symbol or title; upper and lower case are alike.
+        """The column with this key, symbol or title; case is ignored.
 
         Raises:
             KeyError: if there is none; the message lists what there is.

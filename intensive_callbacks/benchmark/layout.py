@@ -1,4 +1,4 @@
-"""What a reader sees of the grid: how a cell is written, which columns a group shows, and the notes below it."""
+"""How the grid is shown: how a cell is written, which columns a group has, and the notes below it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A row as a record: its figures by field and by key, exactly, as every written table carries them.
 
 What a printer shows follows from the records, so that a table that is read back is the table that was written: values,
-standard errors and reasons. Of per-example results those of a run are kept, one bit an example; others, whose examples
-have names of their own, stay out for their size.
+standard errors and reasons. Per-example results are kept where the examples are numbered, as those of a run are, in one
+bit each; results by other ids are left out for their size.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def row_of_record(record: Any, place: str) -> BenchmarkRow:
 
 
 def _plain(number: float) -> float | str:
-    """A number that JSON has; what is not finite as a word."""
+    """A number as JSON can hold it; one that is not finite as a word."""
     if isinstance(number, int) and not isinstance(number, bool):
         return number
     return float(number) if math.isfinite(number) else str(float(number))

@@ -8,7 +8,7 @@ CARDS = (
     Card(
         key="cost/tokens_per_second",
         symbol="tokens/s",
-        meaning="training tokens, padding left out, of all processes, per second of wall-clock time without validation",
+        meaning="training tokens without padding, of all processes, per second of wall-clock time, validation excluded",
         unit="tokens per second",
         better="higher",
         size="ratio",
@@ -28,7 +28,7 @@ CARDS = (
     Card(
         key="cost/joules_per_token",
         symbol="J/token",
-        meaning="energy of training per token, by the GPUs' own counters; absent without them",
+        meaning="energy of training per token, read from the GPUs' own counters; absent without them",
         unit="J",
         better="lower",
         size="extensive",
@@ -48,8 +48,8 @@ CARDS = (
     Card(
         key="cost/peak_memory",
         symbol="training memory",
-        meaning="most memory of training so far: of the allocator on one GPU; elsewhere weights, gradients and "
-        "optimizer states, without activations",
+        meaning="peak memory of training so far: the allocator's on a single GPU; otherwise the sum of weights, "
+        "gradients and optimizer states, without activations",
         unit="B",
         better="lower",
         size="extensive",

@@ -57,7 +57,7 @@ CARDS = (
     Card(
         key="intensive/accuracy_per_joule",
         symbol="P/J",
-        meaning="100·accuracy / (measured joules of training per token or example); absent where no GPU counts them",
+        meaning="100·accuracy / (measured joules of training per token or example); absent where no GPU measures them",
         unit="points per J",
         better="higher",
         size="ratio",

@@ -61,7 +61,7 @@ def test_compare_option_with_and_without_samples(run, tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", answers={task: [1.0] * 4 for task in ANSWERS})
     output = run(tmp_path / "a", tmp_path / "b", "--compare").output
-    assert "examples: 0 only org/tiny (a) has right, 3 only org/tiny (b) (McNemar p = 0.25)" in output
+    assert "examples: 0 only org/tiny (a) answered correctly, 3 only org/tiny (b) (McNemar p = 0.25)" in output
     assert "there are no per-example results of org/tiny (a), org/tiny (b)" in output
 
 
@@ -77,7 +77,7 @@ def test_compare_option_with_two_runs(run, offline):
             WandbSink(logged).log_table("final_benchmark", BenchmarkTable([row]))
         folders.append(logged.settings.sync_dir)
     output = run(*folders, "--compare").output
-    assert "first against second on the same 100 examples: 30 only first has right, 0 only second" in output
+    assert "first against second on the same 100 examples: 30 only first answered correctly, 0 only second" in output
     assert "accuracy: first is better" in output
 
 

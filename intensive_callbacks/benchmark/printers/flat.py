@@ -91,7 +91,7 @@ def _plain(value: float) -> float | None:
 
 
 def to_csv(grid: Grid) -> str:
-    """Comma-separated values in which no cell is a formula or drives a terminal."""
+    """Comma-separated values in which no cell is a formula or controls a terminal."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow([_inert(title) for title in columns_of(grid)])

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks import family_exponents
 from intensive_callbacks import BenchmarkTable, cards, dashboards, load_baselines
 from pages import metrics_table
 
@@ -40,7 +41,8 @@ def readme() -> str:
 
 def metrics_page() -> str:
     """The page of the metrics with the table of their cards."""
-    return between((ROOT / METRICS_PAGE).read_text(), "cards", metrics_table())
+    text = between((ROOT / METRICS_PAGE).read_text(), "cards", metrics_table())
+    return between(text, "families", family_exponents.table())
 
 
 def benchmark_page() -> str:

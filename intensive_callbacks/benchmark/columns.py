@@ -34,6 +34,8 @@ COMPARABLE = (
 ONLY_ON = {"intensive/capability_density": "MMLU"}
 
 NOT_MEASURED = "not measured here"
+COUNTED = "FLOPs were counted"
+NOT_COUNTED = "FLOPs were not counted"
 OFF_TASK = "it has a meaning only on"
 
 _FACTS = {
@@ -49,15 +51,49 @@ _FACTS = {
 
 
 def amount_columns() -> list[Column]:
-    """What every row costs, and its accuracy."""
+    """The columns of costs and of the accuracy."""
     costs = [Column(fact, title, "lower", _cost(fact)) for fact, title in COSTS.items()]
     return [*costs, Column("accuracy", "accuracy", "higher", _accuracy)]
+
+
+def _analytic_flops(row: BenchmarkRow) -> Cell:
+    flops = row.analytic_flops
+    return Cell(math.nan, missing=COUNTED if row.num_flops else _no_flops(row)) if flops is None else Cell(flops)
+
+
+def _analytic_p2f(row: BenchmarkRow) -> Cell:
+    flops = _analytic_flops(row)
+    if flops.missing or math.isnan(row.accuracy):
+        return Cell(math.nan, missing=flops.missing or "accuracy not given")
+    return _of_accuracy(lambda accuracy: functional.performance_per_flop(accuracy, flops.value), row, "undefined")
+
+
+# FLOPs estimated as 2 x active parameters per token, and the P2F formed from them, by the column they follow.
+ANALYTIC = {
+    "num_flops": Column("analytic_flops", "2N FLOPs", "lower", _analytic_flops),
+    "intensive/p2f_score": Column("analytic_p2f", "P2F (2N)", "higher", _analytic_p2f),
+}
+
+
+def with_analytic(columns: Iterable[Column], rows: Iterable[BenchmarkRow]) -> list[Column]:
+    """The columns; those of counted FLOPs are followed by those of estimates if any row has an estimate."""
+    columns = list(columns)
+    if not any(row.analytic_flops for row in rows):
+        return columns
+    return [each for column in columns for each in (column, ANALYTIC.get(column.key)) if each is not None]
+
+
+def _no_flops(row: BenchmarkRow) -> str:
+    """Why FLOPs are unknown: they were estimated instead, or neither count nor estimate is possible."""
+    return f"{_FACTS['num_flops']} not given" if row.analytic_flops is None else NOT_COUNTED
 
 
 def _cost(fact: str) -> Callable[[BenchmarkRow], Cell]:
     def cell(row: BenchmarkRow) -> Cell:
         value = row.facts[fact]
-        return Cell(math.nan, missing=f"{_FACTS[fact]} not given") if value is None else Cell(value)
+        if value is not None:
+            return Cell(value)
+        return Cell(math.nan, missing=_no_flops(row) if fact == "num_flops" else f"{_FACTS[fact]} not given")
 
     return cell
 
@@ -87,13 +123,21 @@ def comparable_column(name: str) -> Column:
             at_costs = metric_of_accuracy(name, row)
         except LookupError as absent:
             return Cell(math.nan, missing=str(absent))
-        accuracy = torch.tensor(row.accuracy, dtype=torch.float64, requires_grad=True)
-        value = at_costs(accuracy)
-        if value.isnan():
-            return Cell(math.nan, missing=_why_undefined(card))
-        return Cell(value.item(), _error(value, accuracy, row))
+        return _of_accuracy(at_costs, row, _why_undefined(card))
 
     return Column(card.key, card.symbol, card.better, cell)
+
+
+def _of_accuracy(function: Callable[[torch.Tensor], torch.Tensor], row: BenchmarkRow, undefined: str) -> Cell:
+    """A function of the row's accuracy, with the accuracy's standard error propagated by its slope."""
+    accuracy = torch.tensor(row.accuracy, dtype=torch.float64, requires_grad=True)
+    value = function(accuracy)
+    if value.isnan():
+        return Cell(math.nan, missing=undefined)
+    if row.num_examples is None or not value.requires_grad:
+        return Cell(value.item())
+    (slope,) = torch.autograd.grad(value, accuracy)
+    return Cell(value.item(), abs(float(slope)) * row.accuracy_error)
 
 
 def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -109,6 +153,8 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     function, needed = _function(card)
     facts = {fact: value for fact, value in row.facts.items() if fact in needed}
     absent = sorted({_FACTS[fact] for fact, value in facts.items() if value is None})
+    if absent == [_FACTS["num_flops"]]:
+        raise LookupError(_no_flops(row))
     if absent:
         raise LookupError(f"{', '.join(absent)} not given")
     if "num_examples" in inspect.signature(function).parameters:
@@ -130,14 +176,6 @@ def _why_undefined(card: cards.Card) -> str:
     return str(getattr(metrics, str(card.metric).partition(".")[2]).undefined)
 
 
-def _error(value: torch.Tensor, accuracy: torch.Tensor, row: BenchmarkRow) -> float:
-    """The accuracy's standard error, propagated by the slope of the metric."""
-    if row.num_examples is None or not value.requires_grad:
-        return math.nan
-    (slope,) = torch.autograd.grad(value, accuracy)
-    return abs(float(slope)) * row.accuracy_error
-
-
 def measured_columns(rows: Iterable[BenchmarkRow], comparable: Iterable[Column]) -> list[Column]:
     """One column per key that some row measured, in the order of the cards; not those that repeat a comparable one."""
     rows = list(rows)
@@ -152,7 +190,7 @@ def measured_columns(rows: Iterable[BenchmarkRow], comparable: Iterable[Column])
 
 def _place(key: str, order: dict[str, int]) -> tuple[int, str]:
     described = describe(key)
-    return (order[described[0].key], described[1]) if described else (len(order), "")
+    return (order[described[0].key], described[1]) if described else (len(order), key)
 
 
 def _measured(key: str) -> Column:

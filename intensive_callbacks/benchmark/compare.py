@@ -34,7 +34,7 @@ class Difference:
         low: the lower end of the 95 % interval of first - second.
         high: the upper end.
         better: the direction in which the better value lies.
-        p_value: of the exact test that decides beside the interval; NaN where there is none, since models of
+        p_value: of the exact test that must agree with the interval; NaN where there is none, since models of
             different costs may differ in this quantity although their accuracies are equal.
     """
 
@@ -53,8 +53,13 @@ class Difference:
         return self.first - self.second
 
     @property
+    def has_interval_alone(self) -> bool:
+        """Whether the verdict rests on the interval alone, without an exact test."""
+        return math.isnan(self.p_value)
+
+    @property
     def better_model(self) -> int | None:
-        """0 if the first model is better, 1 if the second, ``None`` unless interval and exact test agree."""
+        """0 if the first model is better, 1 if the second, ``None`` unless interval and test, if any, say so."""
         if self.better == "neither" or not (self.low > 0 or self.high < 0) or self.p_value >= SIGNIFICANT:
             return None
         return int((self.low > 0) != (self.better == "higher"))
@@ -84,12 +89,12 @@ class Comparison:
         first, second = self.models
         headline = (
             f"{first} against {second} on the same {self.num_examples:,} examples: "
-            f"{self.only_first} only {first} has right, {self.only_second} only {second} "
+            f"{self.only_first} only {first} answered correctly, {self.only_second} only {second} "
             f"(McNemar p = {self.p_value:.2g})"
         )
         if self.p_value >= SIGNIFICANT and (needed := num_discordant_needed(self.only_first, self.only_second)):
             headline += (
-                f"; at this split a difference of accuracy would be shown from about {needed:,} such examples on, "
+                f"; at this split the test would need about {needed:,} such examples to show a difference in accuracy; "
                 f"there are {self.only_first + self.only_second:,}"
             )
         return "\n".join([headline, *(f"  {_sentence(difference, self.models)}" for difference in self.differences)])
@@ -102,9 +107,11 @@ def _sentence(difference: Difference, models: tuple[str, str]) -> str:
         verdict = f"{models[winner]} is better{'' if difference.quantity == 'accuracy' else ' configured'}"
     else:
         verdict = "no direction is better" if difference.better == "neither" else "no difference is shown"
+    alone = " (by the interval alone: the costs differ, and the exact test is of the accuracies)"
     return (
         f"{difference.quantity}: {verdict}; difference {difference.value:+.3g}{unit}, "
         f"95 % interval {difference.low:+.3g} to {difference.high:+.3g}"
+        f"{alone if difference.has_interval_alone and winner is not None else ''}"
     )
 
 
@@ -121,7 +128,8 @@ def compare(
     The examples are resampled in pairs, so that what is hard for both cancels; each metric is computed again from
     each resample, and the interval is the middle 95 % of its differences. The costs are taken as exact. A model is
     called better only where the interval excludes 0 and, for the accuracy and for metrics of models that cost the same,
-    McNemar's exact test agrees.
+    McNemar's exact test agrees. For a metric of models of different costs the interval decides alone, and the text says
+    so.
 
     Args:
         first: a model with its per-example results (``correct``).
@@ -146,7 +154,7 @@ def compare(
         ...                      correct={i: i % 10 > 1 for i in range(500)})
         >>> large = replace(small, model="large", active_params=2e6, correct={i: i % 10 > 0 for i in range(500)})
         >>> print(compare(small, large, ["P3"]))
-        small against large on the same 500 examples: 0 only small has right, 50 only large (McNemar p = 1.8e-15)
+        small against large on the same 500 examples: 0 only small answered correctly, 50 only ...
           accuracy: large is better; difference -0.1 fraction, 95 % interval -0.126 to -0.074
           P3: small is better configured; difference +3.5e+04 points per 1e9 params, 95 % interval ...
     """

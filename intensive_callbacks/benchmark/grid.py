@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Group = tuple[str, str]
 MEASURED = " measured"
-OF_FLOPS = ("num_flops", "intensive/p2f_score")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Grid:
         }
 
     def find(self, name: str) -> Column:
-        """The column with this key, symbol or title; upper and lower case are alike.
+        """The column with this key, symbol or title; case is ignored.
 
         Raises:
             KeyError: if there is none; the message lists what there is.
@@ -106,9 +105,6 @@ class Grid:
         """The places of a group's best rows in a column; none where fewer than two can be compared."""
         values = {i: cell.value for i, cell in enumerate(self.cells[group][column]) if not math.isnan(cell.value)}
         if column.better == "neither" or len(values) < 2:
-            return set()
-        # A count and an estimate of FLOPs are two quantities.
-        if column.key in OF_FLOPS and len({self.groups[group][i].num_flops is None for i in values}) > 1:
             return set()
         target = max(values.values()) if column.better == "higher" else min(values.values())
         return {i for i, value in values.items() if value == target}

@@ -69,11 +69,11 @@ def load_harness_results(
         raise ValueError(f"{file}: none of {', '.join(chosen)} has an accuracy ({', '.join(wanted)})")
     undefined = [task for task, key in keys.items() if _is_nan(scores[task][key])]
     if undefined and len(undefined) < len(keys) and tasks is None:
-        warn(f"{file}: the score of {', '.join(map(short_name, undefined))} is NaN, and so there is no row of it")
+        warn(f"{file}: the score of {', '.join(map(short_name, undefined))} is NaN; it gets no row")
         keys = {task: key for task, key in keys.items() if task not in undefined}
     quantized = _quantized(results)
     if quantized and num_bytes is None:
-        warn(f"{file}: the model was loaded with {quantized}; how many bytes it took is not written, pass num_bytes=")
+        warn(f"{file}: the model was loaded with {quantized}; how many bytes it took is not known; pass num_bytes=")
     given = {"active_params": active_params, "num_bytes": num_bytes, "random_baseline": random_baseline}
     return [_row(file, results, task, key, given) for task, key in keys.items()]
 
@@ -223,7 +223,7 @@ def _scored_by(metric: str) -> str:
 
 
 def _variants(results: dict[str, Any]) -> list[str]:
-    """What else makes another test of a task: how the model was addressed, and how much of it was run."""
+    """What else changes the test: how the model was prompted, and how many of the examples were run."""
     said = []
     if results.get("chat_template"):
         said.append("chat template")
@@ -276,7 +276,7 @@ def _correct(file: Path, leaves: list[str], metric: str) -> dict[tuple[str, str]
     if not all(place.is_file() for place in places):
         return None
     if sum(place.stat().st_size for place in places) > MAX_SAMPLES:
-        warn(f"{file}: its samples have more than {MAX_SAMPLES:,} bytes and are not read, so that nothing is compared")
+        warn(f"{file}: its samples have more than {MAX_SAMPLES:,} bytes and are not read: no comparison")
         return None
     for leaf, samples in zip(leaves, places, strict=True):
         lines = read_bytes(samples, within=file.parent).decode("utf-8", "replace").split("\n")

@@ -1,11 +1,11 @@
-"""What a reader sees of the grid: how a cell is written, which columns a group shows, and the notes below it."""
+"""How the grid is shown: how a cell is written, which columns a group has, and the notes below it."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import NOT_MEASURED, OFF_TASK
+from intensive_callbacks.benchmark.columns import COUNTED, NOT_MEASURED, OFF_TASK
 from intensive_callbacks.benchmark.misnomer import efficiency_misnomer
 from intensive_callbacks.untrusted import printable
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["heading", "legend", "measured_lines", "notes", "printable", "shown", "visible_columns"]
 
 CONVENTION = (
-    "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2), or 2 x active parameters "
-    "per token where no count is known, and the two are not ranked together; weights are in the format released or "
+    "One convention for every row: P3 is per active parameter; FLOPs are counted (1 MAC = 2); where they were not, "
+    "2N FLOPs are 2 x active parameters per token, of which P2F (2N) is formed; weights are in the format released or "
     "scored. ± is one standard error; bold the best of a group."
 )
 DASH = "—"
@@ -25,6 +25,7 @@ _HEADINGS = {
     "active_params": "active\nparams",
     "num_bytes": "weights\nbytes",
     "num_flops": "FLOPs\nper {per}",
+    "analytic_flops": "2N FLOPs\nper {per}",
 }
 
 
@@ -86,7 +87,7 @@ def notes(grid: Grid, group: Group) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for column, cells in grid.cells[group].items():
         for reason in dict.fromkeys(cell.missing for cell in cells):
-            if reason not in ("", NOT_MEASURED) and not reason.startswith(OFF_TASK):
+            if reason not in ("", NOT_MEASURED, COUNTED) and not reason.startswith(OFF_TASK):
                 reasons.setdefault(reason, []).append(column.full_title)
     sources = dict.fromkeys(part for row in grid.groups[group] for part in row.source.split("; "))
     return [

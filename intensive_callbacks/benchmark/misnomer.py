@@ -24,7 +24,7 @@ SIZE_ORDER = 0.9
 
 @dataclass(frozen=True)
 class Misnomer:
-    """What the costs say about each other, within one task and protocol.
+    """How the costs rank the models of one task and protocol.
 
     Attributes:
         models: those whose accuracy and active parameters are known.
@@ -45,11 +45,11 @@ class Misnomer:
         return self.size_correlation >= SIZE_ORDER
 
     def lines(self) -> list[str]:
-        """What the table says about them; nothing for fewer than three models."""
+        """The notes below the table; none for fewer than three models."""
         if len(self.models) < 3:
             return []
         costs = ", ".join(COSTS[cost] for cost in self.ranks)
-        said = [f"not beaten in accuracy and every cost ({costs}): {', '.join(self.pareto)}"]
+        said = [f"Pareto-optimal in accuracy and every cost ({costs}): {', '.join(self.pareto)}"]
         merely = "P3 merely orders them by size" if self.is_size_order else "P3 does not merely order them by size"
         said.append(f"{merely}: its rank correlation with 1/active params is {self.size_correlation:.3f}")
         moved = self._moved()
@@ -84,9 +84,9 @@ def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
         >>> rows = [row for row in load_baselines("language") if row.protocol == "5-shot, evaluated by DeepSeek for V3"]
         >>> for line in efficiency_misnomer(rows).lines():
         ...     print(line)
-        not beaten in accuracy and every cost (active params, total params, FLOPs, weights): DeepSeek-V3, ...
+        Pareto-optimal in accuracy and every cost (active params, total params, weights): DeepSeek-V3, ...
         P3 merely orders them by size: its rank correlation with 1/active params is 1.000
-        DeepSeek-V3 ranks 2 per active params, 4 per total params, 2 per FLOPs, 3 per weights
+        DeepSeek-V3 ranks 2 per active params, 4 per total params, 3 per weights
     """
     if len({row.group for row in rows}) > 1:
         raise ValueError("models of different tasks or protocols cannot be ranked together; pass one group")
@@ -94,8 +94,6 @@ def efficiency_misnomer(rows: Sequence[BenchmarkRow]) -> Misnomer:
     known = {fact: [row.facts[fact] for row in models] for fact in RANKED}
     costs = {fact: [float(cost) for cost in of_models if cost] for fact, of_models in known.items()}
     costs = {fact: of_models for fact, of_models in costs.items() if models and len(of_models) == len(models)}
-    if len({row.num_flops is None for row in models}) > 1:
-        costs.pop("num_flops", None)  # a count and an estimate are two quantities
     accuracies = [row.accuracy for row in models]
     return Misnomer(
         models=tuple(row.model for row in models),

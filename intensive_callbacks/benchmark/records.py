@@ -1,20 +1,26 @@
 """A row as a record: its figures by field and by key, exactly, as every written table carries them.
 
 What a printer shows follows from the records, so that a table that is read back is the table that was written: values,
-standard errors and reasons. Per-example results stay out, for their size.
+standard errors and reasons. Per-example results are kept where the examples are numbered, as those of a run are, in one
+bit each; results by other ids are left out for their size.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 from dataclasses import MISSING, fields
 from typing import Any
 
+import numpy as np
+
 from intensive_callbacks.benchmark.row import BenchmarkRow
 from intensive_callbacks.untrusted import parse_json
 
 RECORD = "record"
+MAX_EXAMPLES = 1_000_000  # 170 kB of text
 _FIELDS = [field for field in fields(BenchmarkRow) if field.name != "correct"]
 _BY_KEY = ("measured", "measured_errors")
 _WORDS = ("model", "task", "protocol", "source", "per", "featured")
@@ -31,7 +37,32 @@ def as_record(row: BenchmarkRow) -> dict[str, Any]:
             value = None if value is None or math.isnan(value) else _plain(value)
         if value not in (None, {}, field.default):
             record[field.name] = value
+    if row.correct and len(row.correct) <= MAX_EXAMPLES and all(map(_is_place, row.correct, range(len(row.correct)))):
+        record["correct"] = _packed(list(row.correct.values()))
     return record
+
+
+def _is_place(example: Any, place: int) -> bool:
+    return isinstance(example, int) and example == place
+
+
+def _packed(right: list[bool]) -> dict[str, Any]:
+    """The results of the examples 0, 1, 2, ... in order."""
+    bits = np.packbits(np.array(right, dtype=bool))
+    return {"num_examples": len(right), "right": base64.b64encode(bits.tobytes()).decode("ascii")}
+
+
+def _unpacked(packed: Any) -> dict[int, bool]:
+    number = packed.get("num_examples") if isinstance(packed, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= MAX_EXAMPLES:
+        raise ValueError(f"correct must have num_examples of 1 to {MAX_EXAMPLES:,}, got {packed!r:.80}")
+    try:
+        data = base64.b64decode(packed.get("right"), validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise ValueError("correct must have its results in base64") from error
+    if len(data) != (number + 7) // 8:
+        raise ValueError(f"correct has {len(data)} bytes, expected {(number + 7) // 8} for {number:,} examples")
+    return dict(enumerate(np.unpackbits(np.frombuffer(data, np.uint8), count=number).astype(bool).tolist()))
 
 
 def to_text(row: BenchmarkRow) -> str:
@@ -62,15 +93,14 @@ def row_of_record(record: Any, place: str) -> BenchmarkRow:
     if absent:
         raise ValueError(f"{place}: the record lacks {', '.join(absent)}")
     try:
-        return BenchmarkRow(
-            **{field.name: _read(field.name, record[field.name]) for field in _FIELDS if field.name in record}
-        )
+        known = {field.name: _read(field.name, record[field.name]) for field in _FIELDS if field.name in record}
+        return BenchmarkRow(**known, correct=_unpacked(record["correct"]) if "correct" in record else None)
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
 
 
 def _plain(number: float) -> float | str:
-    """A number that JSON has; what is not finite as a word."""
+    """A number as JSON can hold it; one that is not finite as a word."""
     if isinstance(number, int) and not isinstance(number, bool):
         return number
     return float(number) if math.isfinite(number) else str(float(number))

@@ -35,7 +35,8 @@ class BenchmarkRow:
         total_params: every parameter once.
         active_params: parameters that one token or example touches.
         num_bytes: resident weights in the format that was scored.
-        num_flops: floating point operations (1 MAC = 2) of one forward pass, per token or example as ``per`` says.
+        num_flops: counted floating point operations (1 MAC = 2) of one forward pass, per token or example as ``per``
+            says.
         per: whether ``num_flops`` is per token or per example.
         num_examples: examples the accuracy stands for; from which the standard errors follow.
         num_tokens: tokens it was trained on.
@@ -43,7 +44,8 @@ class BenchmarkRow:
         measured: logged values of this model by key; any key, with or without a card.
         measured_errors: their standard errors by key, where known.
         correct: whether each example, by its id, was answered correctly; needed by
-            :func:`~intensive_callbacks.benchmark.compare.compare`.
+            :func:`~intensive_callbacks.benchmark.compare.compare`. The ids of a run's examples are 0, 1, 2, ... in the
+            order of its validation.
         featured: whether it is among the few rows that are printed.
 
     Raises:
@@ -97,24 +99,26 @@ class BenchmarkRow:
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """The arguments of the metrics besides the accuracy.
-
-        Parameters are the active ones. FLOPs are those that were counted; where none were, FLOPs per token are
-        2 x active parameters. FLOPs per example do not follow from parameters.
-        """
+        """The arguments of the metrics besides the accuracy: parameters are the active ones, FLOPs were counted."""
         return {
             "num_params": self.active_params,
             "total_params": self.total_params,
             "active_params": self.active_params,
             "num_bytes": self.num_bytes,
-            "num_flops": self.num_flops or self._analytic_flops,
+            "num_flops": self.num_flops,
             "num_tokens": self.num_tokens,
             "random_baseline": self.random_baseline,
         }
 
     @property
-    def _analytic_flops(self) -> float | None:
-        return 2 * self.active_params if self.per == "token" and self.active_params is not None else None
+    def analytic_flops(self) -> float | None:
+        """2 x active parameters, the estimate for a row whose FLOPs per token were not counted; ``None`` for others.
+
+        FLOPs per example do not follow from parameters.
+        """
+        if self.num_flops is not None or self.per != "token" or self.active_params is None:
+            return None
+        return 2 * self.active_params
 
     @property
     def accuracy_error(self) -> float:

@@ -106,6 +106,8 @@ def _row_of_titles(cells: dict[str, Any], place: str) -> BenchmarkRow:
         for title, column in _BY_TITLE.items():
             value = _number(title, cells.get(title))
             known[column.key] = None if value is None else value * column.unit.factor
+        if known["per"] == "token":  # those tables had 2 x active parameters there, whatever was counted
+            known["num_flops"] = None
         known[ACCURACY] = math.nan if known[ACCURACY] is None else known[ACCURACY]
         measured = {_key(title): value for title, value in cells.items() if MEASURED in title and is_number(value)}
         return BenchmarkRow(**known, measured=measured)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import COMPARABLE, amount_columns, comparable_column, measured_columns
+from intensive_callbacks.benchmark.columns import (
+    COMPARABLE,
+    amount_columns,
+    comparable_column,
+    measured_columns,
+    with_analytic,
+)
 from intensive_callbacks.benchmark.grid import Grid
 from intensive_callbacks.benchmark.printers import flat, markdown, structured
 
@@ -23,8 +29,9 @@ class BenchmarkTable:
     """Models, what they cost, what they score, and what follows from it.
 
     The comparable columns are formed from the figures of each row by one convention (:attr:`BenchmarkRow.facts`);
-    values that a run measured have columns of their own. Rows are grouped by task and protocol, and those of different
-    groups are never ranked together. An undefined value is a dash with a reason.
+    values that a run measured have columns of their own, and so have FLOPs that were estimated, not counted. Rows are
+    grouped by task and protocol, and those of different groups are never ranked together. An undefined value is a dash
+    with a reason.
 
     Args:
         rows: the models, in the order in which they are shown.
@@ -48,7 +55,8 @@ class BenchmarkTable:
         models = list(rows)
         comparable = [comparable_column(name) for name in metrics]
         self.metrics = tuple(metrics)
-        self.grid = Grid(models, [*amount_columns(), *comparable, *measured_columns(models, comparable)])
+        columns = with_analytic([*amount_columns(), *comparable], models)
+        self.grid = Grid(models, [*columns, *measured_columns(models, comparable)])
         if sort is not None:
             self.grid.sort(self.grid.find(sort))
 

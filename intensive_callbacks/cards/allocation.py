@@ -21,7 +21,7 @@ CARDS = (
     Card(
         key="intensive/salience_divergence",
         symbol="KL",
-        meaning="Kullback-Leibler divergence of people's salience from the model's, mean over maps",
+        meaning="Kullback-Leibler divergence of human salience from the model's, mean over maps",
         unit="nat",
         better="lower",
         size="intensive",

@@ -22,7 +22,8 @@ class Card:
         better: the direction a reader should hope for; ``"neither"`` where there is none.
         size: how it moves under function-preserving widening, that is, when a model doubles with its behavior and its
             training data unchanged, and its share of active parameters too: stays (``"intensive"``), falls about as
-            1/size (``"ratio"``) or grows (``"extensive"``).
+            1/size (``"ratio"``) or grows (``"extensive"``). How it moves along families of real models, which also
+            differ in what they can do, is another number: the page of the metrics has it.
         source: the paper or document that defines it.
         section: the dashboard's section it is shown in.
         metric: ``module.Class`` below ``intensive_callbacks.metrics``; ``None`` for a key that is no metric, or whose
@@ -31,6 +32,7 @@ class Card:
             for one that a :class:`Tap` feeds, ``None`` for one that is formed by call.
         band: a range that its source recommends, shown as the source's opinion.
         default: whether ``metrics="default"`` logs it.
+        takes: for arguments of the constructor, the fact of a run that each takes where it is not that of its name.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Card:
     fed_by: str | None = None
     band: tuple[float, float] | None = None
     default: bool = True
+    takes: tuple[tuple[str, str], ...] = ()
 
     @property
     def logged(self) -> str:

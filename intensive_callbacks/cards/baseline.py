@@ -18,7 +18,7 @@ CARDS = (
     Card(
         key="baseline/total_params",
         symbol="params",
-        meaning="parameters, every element once",
+        meaning="all parameters, shared tensors counted once",
         unit="1",
         better="lower",
         size="extensive",

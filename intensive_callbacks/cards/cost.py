@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from intensive_callbacks.cards.base import Card
+from intensive_callbacks.cards.base import SEED_FRAMEWORKS, Card
 
 CARDS = (
     Card(
         key="cost/tokens_per_second",
         symbol="tokens/s",
-        meaning="training tokens, padding left out, of all processes, per second of wall-clock time without validation",
+        meaning="training tokens without padding, of all processes, per second of wall-clock time, validation excluded",
         unit="tokens per second",
         better="higher",
         size="ratio",
@@ -28,7 +28,7 @@ CARDS = (
     Card(
         key="cost/joules_per_token",
         symbol="J/token",
-        meaning="energy of training per token, by the GPUs' own counters; absent without them",
+        meaning="energy of training per token, read from the GPUs' own counters; absent without them",
         unit="J",
         better="lower",
         size="extensive",
@@ -43,6 +43,17 @@ CARDS = (
         better="lower",
         size="extensive",
         source="this library",
+        section="Efficiency",
+    ),
+    Card(
+        key="cost/peak_memory",
+        symbol="training memory",
+        meaning="peak memory of training so far: the allocator's on a single GPU; otherwise the sum of weights, "
+        "gradients and optimizer states, without activations",
+        unit="B",
+        better="lower",
+        size="extensive",
+        source=SEED_FRAMEWORKS,
         section="Efficiency",
     ),
 )

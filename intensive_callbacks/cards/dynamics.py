@@ -8,7 +8,7 @@ CARDS = (
     Card(
         key="intensive/transfer_entropy",
         symbol="TE",
-        meaning="I(Y_next; X_now | Y_now) of two discrete series, less what surrogates read",
+        meaning="I(Y_next; X_now | Y_now) of two discrete series, minus the value of shuffled surrogates",
         unit="bit per step",
         better="neither",
         size="intensive",
@@ -21,7 +21,7 @@ CARDS = (
     Card(
         key="intensive/gaussian_transfer_entropy",
         symbol="TE (Gaussian)",
-        meaning="the same of continuous series as if Gaussian, without bias",
+        meaning="the same for continuous series, taken as Gaussian, bias-corrected",
         unit="bit per step",
         better="neither",
         size="intensive",

@@ -99,7 +99,7 @@ CARDS = (
     Card(
         key="intensive/integrated_information",
         symbol="Φ",
-        meaning="whole minus sum over the weakest bipartition, Gaussian",
+        meaning="integrated information: whole minus sum of the parts, over the weakest bipartition, Gaussian",
         unit="bit",
         better="neither",
         size="intensive",

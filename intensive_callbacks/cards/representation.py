@@ -21,7 +21,7 @@ CARDS = (
     Card(
         key="intensive/layerwise_mean",
         symbol="layer mean",
-        meaning="mean of a quantity over layers, its error corrected for their correlation",
+        meaning="mean of a quantity over layers, with an error corrected for their correlation",
         unit="1",
         better="neither",
         size="intensive",

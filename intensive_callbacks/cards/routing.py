@@ -179,8 +179,8 @@ CARDS = (
     Card(
         key="routing/coverage",
         symbol="coverage",
-        meaning="selections counted, received and dropped, over experts per token times the tokens that entered; 1 if "
-        "every selection was counted once",
+        meaning="selections counted, dropped ones included, over experts per token times tokens; 1 if each selection "
+        "was counted once",
         unit="1",
         better="neither",
         size="intensive",

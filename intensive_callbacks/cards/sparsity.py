@@ -32,7 +32,7 @@ CARDS = (
     Card(
         key="intensive/sparse_retention",
         symbol="retention",
-        meaning="accuracy of the pruned over accuracy of the dense model, same examples",
+        meaning="accuracy of the pruned model over that of the dense model, on the same examples",
         unit="1",
         better="higher",
         size="intensive",

@@ -27,13 +27,16 @@ class Unit:
 
 
 _PARAMS = Unit("1", "B", 1e9, "kMBT")
+_FLOPS = Unit("FLOP", "GFLOP", 1e9, "kMGT")
 _FRACTION = Unit("fraction", "fraction")
 
 UNITS = {
     "total_params": _PARAMS,
     "active_params": _PARAMS,
     "num_bytes": Unit("B", "GB", 1e9, "kMGT"),
-    "num_flops": Unit("FLOP", "GFLOP", 1e9, "kMGT"),
+    "num_flops": _FLOPS,
+    "analytic_flops": _FLOPS,
+    "analytic_p2f": Unit("points per TFLOP", "points per TFLOP"),
     "accuracy": _FRACTION,
     "random_baseline": _FRACTION,
 }

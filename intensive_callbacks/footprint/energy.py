@@ -30,6 +30,7 @@ class EnergyMeter:
 
     Attributes:
         joules: of the last measurement; ``None`` where there is no counter, or it failed.
+        missing: why the GPUs have no counter; empty where they have one, or there is no GPU.
 
     Example:
         >>> with EnergyMeter() as meter:
@@ -41,7 +42,7 @@ class EnergyMeter:
     def __init__(self, devices: Sequence[int] | None = None) -> None:
         if devices is None:
             devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        self._handles = _handles(devices)
+        self._handles, self.missing = _handles(devices)
         self._boundary = Boundary()
         self._start = 0.0
         self.joules: float | None = None
@@ -72,14 +73,14 @@ class EnergyMeter:
         return float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)) / 1000
 
 
-def _handles(devices: Sequence[int]) -> list[Any]:
-    """NVML's handles of these GPUs; empty where NVML, or its energy counter on any of them, is missing."""
+def _handles(devices: Sequence[int]) -> tuple[list[Any], str]:
+    """NVML's handles of these GPUs, none where NVML, or its energy counter on any of them, is missing; and why."""
     if not devices:
-        return []
+        return [], ""
     try:
         import pynvml
     except ImportError:
-        return []
+        return [], "NVML is not installed; pip install 'intensive-callbacks[energy]'"
     try:
         pynvml.nvmlInit()
         # NVML does not know CUDA_VISIBLE_DEVICES; the identifier is the same to both.
@@ -87,6 +88,6 @@ def _handles(devices: Sequence[int]) -> list[Any]:
         handles = [pynvml.nvmlDeviceGetHandleByUUID(name) for name in names]
         for handle in handles:
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
-        return []
-    return handles
+    except pynvml.NVMLError as error:
+        return [], f"NVML counts no energy on these GPUs ({error})"
+    return handles, ""

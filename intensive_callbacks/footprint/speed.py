@@ -25,8 +25,8 @@ class Pace:
     Args:
         model: whose GPUs are metered, by :class:`~intensive_callbacks.footprint.energy.EnergyMeter`.
         clock: seconds, monotonic.
-        boundary: where a failure of the energy counter is reported, after which joules are NaN; by default one of its
-            own, which warns.
+        boundary: where it is reported that GPUs have no energy counter, or that it fails: joules are NaN then; by
+            default one of its own, which warns.
 
     Example:
         >>> from torch import nn
@@ -47,6 +47,8 @@ class Pace:
     ) -> None:
         self._clock, self._boundary = clock, boundary or Boundary()
         self._meter = self._boundary.call(READING, _meter_of, model)
+        if self._meter is not None and self._meter.missing:
+            self._boundary.warn(READING, f"the energy of training is not measured: {self._meter.missing}")
         self.reset()
 
     def reset(self) -> None:
@@ -83,4 +85,8 @@ class Pace:
 
 
 def _meter_of(model: nn.Module) -> EnergyMeter:
-    return EnergyMeter(sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"}))
+    return EnergyMeter(_devices_of(model))
+
+
+def _devices_of(model: nn.Module) -> list[int]:
+    return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})

@@ -84,7 +84,7 @@ def evaluate(
     if window.is_first:
         results.add(facts.baseline())
     if window.is_due:
-        results.add(facts.speed)
+        results.add(facts.costs())
     known = facts.by_argument
     tables = {id(routing): _LayerTable(routing) for routing in (window.training, window.validation) if routing}
     for each in selected:

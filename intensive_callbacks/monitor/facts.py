@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.footprint.expert_sizes import ExpertSizes, expert_sizes
 from intensive_callbacks.footprint.parameters import count_parameters
+from intensive_callbacks.footprint.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ SOURCES = {
     "total_params": "the parameters could not be counted",
     "active_params": "the parameters could not be counted",
     "num_bytes": "the parameters could not be counted",
+    "training_bytes": "the memory of training is not known before a torch optimizer has stepped these parameters",
     "num_flops": "no FLOPs of a forward pass were counted; call observe(batch) before each forward pass",
     "num_joules": "no GPU counts energy here; install the extra 'energy' (NVML) where there is one",
     "random_baseline": "the accuracy of chance is not known; pass random_baseline=",
@@ -43,6 +45,7 @@ class ModelFacts:
 
     Attributes:
         total_params, active_params, num_bytes: sizes; ``None`` where they could not be counted.
+        training_bytes: the most memory that training took so far, as :class:`TrainingMemory` has it.
         num_flops: of one forward pass, per token or example.
         num_joules: of training, per token or example.
         random_baseline: the accuracy of chance.
@@ -61,6 +64,7 @@ class ModelFacts:
     total_params: float | None = None
     active_params: float | None = None
     num_bytes: float | None = None
+    training_bytes: float | None = None
     num_flops: float | None = None
     num_joules: float | None = None
     random_baseline: float | None = None
@@ -80,6 +84,7 @@ class ModelFacts:
     _experts: Mapping[str, ExpertSizes] = field(default_factory=dict)
     _spent: Mapping[str, float] = field(default_factory=dict)
     _spent_since: int = 0
+    _memory: TrainingMemory | None = field(default=None, compare=False)
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
@@ -98,11 +103,20 @@ class ModelFacts:
             num_bytes=count.num_bytes,
             _active_by_design=count.active,
             _experts=expert_sizes(model, layers),
+            _memory=TrainingMemory(model, count.num_bytes),
         )
 
     def uncounted(self) -> ModelFacts:
         """Without sizes, where those of the model as it is now could not be counted."""
-        return replace(self, total_params=None, active_params=None, num_bytes=None, _active_by_design=None)
+        return replace(
+            self,
+            total_params=None,
+            active_params=None,
+            num_bytes=None,
+            training_bytes=None,
+            _active_by_design=None,
+            _memory=None,
+        )
 
     def restarted(self, step: int) -> ModelFacts:
         """Time and energy are counted from this optimizer step on."""
@@ -122,6 +136,7 @@ class ModelFacts:
             has_tokens=self.has_tokens or counts.has_tokens > 0,
             num_flops=counts.flops / counts.positions if counts.flops > 0 else self.num_flops,
             active_params=self._active_params(validation if validation and validation.num_tokens else window.training),
+            training_bytes=self._training_bytes(step, is_due=window.is_due),
             data_is_new=data_is_new,
             _spent=spent,
         )
@@ -146,6 +161,12 @@ class ModelFacts:
                 if tokens[place] > 0:
                     active += experts.used(loads[place], tokens[place]) - experts.by_design
         return active
+
+    def _training_bytes(self, step: int, *, is_due: bool) -> float | None:
+        # Before the first step an optimizer has no states.
+        if self._memory is None or step == 0 or not (is_due or self.training_bytes is None):
+            return self.training_bytes
+        return self._memory.num_bytes()
 
     def with_speed(self, counts: Counts, step: int) -> ModelFacts:
         """Speed and energy of the window of training that ends with this step."""
@@ -185,6 +206,11 @@ class ModelFacts:
         }
         return {f"baseline/{name}": float(value) for name, value in known.items() if value is not None}
 
+    def costs(self) -> dict[str, float]:
+        """What training costs, by key: speed and energy of the newest window, and the memory so far."""
+        memory = {} if self.training_bytes is None else {"cost/peak_memory": float(self.training_bytes)}
+        return {**self.speed, **memory}
+
     def row(self) -> dict[str, Any]:
         """The figures of this model in the final table."""
         names = (
@@ -204,8 +230,8 @@ class ModelFacts:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on: plain numbers and lists."""
-        saved = {name: value for name, value in asdict(self).items() if name in SAVED}
-        return {**saved, "curve": [list(pair) for pair in self.curve]}
+        saved = {name: getattr(self, name) for name in SAVED}
+        return {**saved, "curve": [list(pair) for pair in self.curve], "_spent": dict(self._spent)}
 
     def restored(self, state: Mapping[str, Any]) -> ModelFacts:
         """With what a checkpoint saved; what it does not have begins anew, what is not known is ignored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from intensive_callbacks import cards
 from intensive_callbacks.monitor.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ class Reports:
         self._boundary.warn(f"{symbol} is absent", message)
 
     def _has_logged(self, selected: Selected) -> bool:
-        key = selected.card.key
-        failed = selected.card.symbol in self._boundary.failed
-        return failed or any(each == key or each.startswith(f"{key}_") for each in self._logged)
+        if selected.card.symbol in self._boundary.failed:
+            return True
+        others = {card.key for card in cards.CARDS} - {selected.card.key}
+        return any(f"{each}_".startswith(f"{selected.card.key}_") for each in self._logged - others)
 
     def restored(self, errors: Mapping[str, float], logged: Iterable[str]) -> None:
         """Restore the standard errors of a checkpoint, and the keys that its run has logged."""

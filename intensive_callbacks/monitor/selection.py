@@ -79,8 +79,7 @@ class Selected:
     @property
     def _facts_of_run(self) -> Mapping[str, str]:
         """The facts that constructor's arguments of other names take."""
-        facts: Mapping[str, str] = getattr(self.metric_class, "facts_of_run", {})
-        return facts
+        return {**getattr(self.metric_class, "facts_of_run", {}), **dict(self.card.takes)}
 
     def _known(self, facts: Mapping[str, float]) -> dict[str, float]:
         """What is known for the constructor's arguments: the fact of each name, unless the class takes another."""

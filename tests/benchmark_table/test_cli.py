@@ -61,8 +61,24 @@ def test_compare_option_with_and_without_samples(run, tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", answers={task: [1.0] * 4 for task in ANSWERS})
     output = run(tmp_path / "a", tmp_path / "b", "--compare").output
-    assert "examples: 0 only org/tiny (a) has right, 3 only org/tiny (b) (McNemar p = 0.25)" in output
+    assert "examples: 0 only org/tiny (a) answered correctly, 3 only org/tiny (b) (McNemar p = 0.25)" in output
     assert "there are no per-example results of org/tiny (a), org/tiny (b)" in output
+
+
+def test_compare_option_with_two_runs(run, offline):
+    import wandb
+
+    from intensive_callbacks import WandbSink
+
+    folders = []
+    for model, wrong in (("first", 10), ("second", 40)):  # of 100, the first ten of either
+        row = dataclasses.replace(OURS, model=model, correct={place: place >= wrong for place in range(100)})
+        with wandb.init(project="p", mode="offline", dir=str(offline), reinit="finish_previous") as logged:
+            WandbSink(logged).log_table("final_benchmark", BenchmarkTable([row]))
+        folders.append(logged.settings.sync_dir)
+    output = run(*folders, "--compare").output
+    assert "first against second on the same 100 examples: 30 only first answered correctly, 0 only second" in output
+    assert "accuracy: first is better" in output
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_intervals_have_their_nominal_coverage():
 
 def test_winner_depends_on_the_metric():
     rng = np.random.default_rng(2)
-    sparse, dense = answered(MOE, rng.random(2000) < 0.8), answered(DENSE, rng.random(2000) < 0.9)
+    counted = dataclasses.replace(MOE, num_flops=20e9), dataclasses.replace(DENSE, num_flops=100e9)
+    sparse, dense = answered(counted[0], rng.random(2000) < 0.8), answered(counted[1], rng.random(2000) < 0.9)
     said = {difference.quantity: difference for difference in compare(sparse, dense).differences}
     assert {name: said[name].better_model for name in ("accuracy", "P3", "P2F", "MER", "R3")} == {
         "accuracy": 1,
@@ -52,6 +53,21 @@ def test_winner_depends_on_the_metric():
     a, b = (np.array(list(row.correct.values()), dtype=float) for row in (sparse, dense))
     margin = 1.96 * (10 * a - 2 * b).std() / np.sqrt(2000)
     assert said["P3"].high - said["P3"].low == pytest.approx(2 * margin, rel=0.05)
+
+
+def test_a_verdict_by_the_interval_alone_says_so():
+    rng = np.random.default_rng(4)
+    right, other = rng.random(2000) < 0.8, rng.random(2000) < 0.8
+    cheap, dear = answered(MOE, right), answered(dataclasses.replace(MOE, model="dear", active_params=40e9), other)
+    lines = str(compare(cheap, dear, ["P3", "MER"])).splitlines()
+    assert [("is better" in line, "by the interval alone" in line) for line in lines] == [
+        (False, False),  # the headline
+        (False, False),  # the accuracy
+        (True, True),  # 80 / 10 against 80 / 40
+        (False, False),  # of equal bytes
+    ]
+    same = compare(answered(MOE, right), answered(dataclasses.replace(MOE, model="b"), ~right), ["P3"])
+    assert "by the interval alone" not in str(same)
 
 
 def test_equal_models_show_no_difference():
@@ -105,7 +121,7 @@ def test_verdict_needs_interval_and_exact_test(lost, shown):
     assert len(decided) > 3
     assert set(decided) == {0 if shown else None}
     assert ("sparse is better" in str(comparison)) == shown
-    assert ("from about 6 such examples on, there are" in str(comparison)) == (not shown)
+    assert ("would need about 6 such examples to show a difference" in str(comparison)) == (not shown)
 
 
 @pytest.mark.parametrize("only_second", [0, 1, 3, 10, 40])

@@ -125,5 +125,5 @@ def test_cells_hold_base_units():
     grid = BenchmarkTable([MOE, DENSE, OURS]).grid
     (params,) = grid.cells[OURS.group][grid.find("total_params")]
     assert params.value == 2000
-    (flops, _) = grid.cells[MOE.group][grid.find("num_flops")]
+    (flops, _) = grid.cells[MOE.group][grid.find("analytic_flops")]
     assert flops.value == 20e9

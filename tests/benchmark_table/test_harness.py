@@ -216,7 +216,7 @@ def test_file_of_version_0_3_is_read(tmp_path):
 @pytest.mark.parametrize("arguments", ["pretrained=org/tiny,load_in_4bit=True", {"load_in_8bit": True}])
 def test_bytes_of_a_quantized_model_are_not_guessed(tmp_path, arguments):
     path = write(tmp_path, changed("config", "model_args", value=arguments))
-    with pytest.warns(RuntimeWarning, match=r"load_in_.bit; how many bytes it took is not written, pass num_bytes="):
+    with pytest.warns(RuntimeWarning, match=r"load_in_.bit; how many bytes it took is not known; pass num_bytes="):
         rows = load_harness_results(path)
     assert [row.num_bytes for row in rows] == [None, None]
     assert load_harness_results(path, num_bytes=6e5)[0].num_bytes == 6e5

@@ -40,6 +40,35 @@ def test_offline_run_reads_back_its_own_row(log):
     assert load_run(log(row, *load_baselines("vision"))) == row
 
 
+@pytest.mark.parametrize("number", [1, 7, 8, 1000])
+def test_results_of_each_example_are_read_back(log, number):
+    row = dataclasses.replace(OURS, correct={place: place % 3 > 0 for place in range(number)})
+    assert load_run(log(row, MOE)) == row
+
+
+def test_results_with_names_of_their_own_are_left_out(log):
+    row = dataclasses.replace(OURS, correct={("task", "1"): True, ("task", "2"): False})
+    assert load_run(log(row)) == dataclasses.replace(row, correct=None)
+
+
+@pytest.mark.parametrize(
+    ("correct", "says"),
+    [
+        (3, "must have num_examples"),
+        ({"num_examples": 0, "right": ""}, "must have num_examples"),
+        ({"num_examples": True, "right": "gA=="}, "must have num_examples"),
+        ({"num_examples": 10**9, "right": "gA=="}, "must have num_examples of 1 to 1,000,000"),
+        ({"num_examples": 9, "right": "gA=="}, "has 1 bytes, expected 2 for 9 examples"),
+        ({"num_examples": 3, "right": "?"}, "in base64"),
+        ({"num_examples": 3}, "in base64"),
+    ],
+)
+def test_results_that_cannot_be_are_refused(correct, says):
+    record = {"model": "m", "task": "t", "protocol": "p", "source": "s", "correct": correct}
+    with pytest.raises(ValueError, match=says):
+        row_of_table(with_record(record), "place")
+
+
 def test_values_errors_and_titles_in_the_logged_table():
     row = dataclasses.replace(OURS, measured=MEASURED, measured_errors=ERRORS)
     table = BenchmarkTable([row, MOE])
@@ -92,6 +121,8 @@ def test_table_without_records_is_read_by_its_titles():
             value = getattr(OURS, field.name)
             assert getattr(back, field.name) == (pytest.approx(value) if isinstance(value, float) else value)
     assert math.isnan(row_of_table(titled(**{"accuracy (fraction)": None}), "place").accuracy)
+    # Those tables had an estimate where tokens are counted.
+    assert row_of_table(titled(**{"FLOPs per": "token"}), "place").num_flops is None
 
 
 def test_folder_must_hold_exactly_one_run(log, offline):

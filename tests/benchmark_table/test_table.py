@@ -8,7 +8,7 @@ import torch
 from torchmetrics import Metric
 
 from benchmark_table.rows import DENSE, MOE, OURS
-from intensive_callbacks import BenchmarkTable, cards
+from intensive_callbacks import BenchmarkTable, cards, load_baselines
 from intensive_callbacks.benchmark.row import BenchmarkRow
 
 GROUP = ("MMLU", "5-shot")
@@ -26,11 +26,14 @@ def cells(table, name, group):
 def test_comparable_values_follow_from_a_rows_figures():
     table = BenchmarkTable([MOE, DENSE, OURS])
     assert value(table, "sparse", "P3 (points per 1e9 params)") == pytest.approx(8.0)  # 80 / 10 active
-    assert value(table, "sparse", "P2F (points per TFLOP)") == pytest.approx(4000)  # 80 / (2 x 10e9 / 1e12)
+    assert value(table, "sparse", "P2F (points per TFLOP)") is None  # nobody counted
+    assert value(table, "sparse", "P2F (2N) (points per TFLOP)") == pytest.approx(4000)  # 80 / (2 x 10e9 / 1e12)
+    assert value(table, "sparse", "2N FLOPs (GFLOP)") == 20
     assert value(table, "sparse", "MER (points per GB)") == pytest.approx(0.8)
     assert value(table, "sparse", "R3") == pytest.approx(0.1 * 3.2)
     assert value(table, "dense", "R3") == pytest.approx(3.6)
     assert value(table, "ours", "P2F (points per TFLOP)") == pytest.approx(95 / 4e-9)  # counted, per example
+    assert value(table, "ours", "P2F (2N) (points per TFLOP)") is None
     assert value(table, "sparse", "total params (B)") == 100
 
 
@@ -59,16 +62,35 @@ def test_counts_and_estimates_of_flops_are_not_ranked_together():
     estimated = dataclasses.replace(MOE, model="estimated", accuracy=0.7)
     mixed = BenchmarkTable([dataclasses.replace(MOE, num_flops=23e9), estimated])
     alike = BenchmarkTable([MOE, estimated])
-    assert [mixed.best(name, GROUP) for name in ("FLOPs", "P2F", "P3")] == [[], [], ["sparse"]]
-    assert alike.best("P2F", GROUP) == ["sparse"]
+    of_flops = ("FLOPs", "P2F", "2N FLOPs", "P2F (2N)")
+    assert [mixed.best(name, GROUP) for name in (*of_flops, "P3")] == [[], [], [], [], ["sparse"]]
+    assert [alike.best(name, GROUP) for name in of_flops] == [[], [], ["sparse", "estimated"], ["sparse"]]
+    assert cells(mixed, "P2F (2N)", GROUP)[0].missing == "FLOPs were counted"
+    assert cells(mixed, "P2F", GROUP)[1].missing == "FLOPs were not counted"
+
+
+def test_every_p2f_is_formed_of_the_flops_beside_it():
+    for name in ("language", "vision"):
+        table = BenchmarkTable(load_baselines(name))
+        seen = 0
+        for group, rows in table.groups.items():
+            for flops, score in (("FLOPs", "P2F"), ("2N FLOPs", "P2F (2N)")):
+                if name == "vision" and flops != "FLOPs":
+                    continue
+                for row, of, got in zip(rows, cells(table, flops, group), cells(table, score, group), strict=True):
+                    assert math.isnan(of.value) == math.isnan(got.value)
+                    seen += not math.isnan(of.value)
+                    assert got.value == pytest.approx(100 * row.accuracy / (of.value / 1e12), nan_ok=True)
+        assert seen == sum(map(len, table.groups.values()))
+    assert not any("2N" in title for title in table.columns)  # each vision model was counted
 
 
 def test_standard_errors_are_binomial_and_propagated():
     table = BenchmarkTable([MOE, DENSE])
     assert value(table, "sparse", "accuracy standard error") == pytest.approx(0.01)  # sqrt(0.8 x 0.2 / 1600)
     assert value(table, "dense", "accuracy standard error") is None
-    errors = {symbol: cells(table, symbol, GROUP)[0].error for symbol in ("P3", "P2F", "MER", "R3")}
-    assert errors == pytest.approx({"P3": 0.1, "P2F": 50, "MER": 0.01, "R3": 0.004})
+    errors = {symbol: cells(table, symbol, GROUP)[0].error for symbol in ("P3", "P2F (2N)", "MER", "R3")}
+    assert errors == pytest.approx({"P3": 0.1, "P2F (2N)": 50, "MER": 0.01, "R3": 0.004})
 
 
 def test_groups_are_never_ranked_together():
@@ -83,7 +105,7 @@ def test_groups_are_never_ranked_together():
 
 def test_best_in_lists_the_columns_that_a_row_wins():
     table = BenchmarkTable([MOE, DENSE])
-    assert value(table, "sparse", "best in") == "active params, weights, FLOPs, P3, P2F"
+    assert value(table, "sparse", "best in") == "active params, weights, 2N FLOPs, P3, P2F (2N)"
     assert value(table, "dense", "best in") == "total params, weights, accuracy, MER, ID"
 
 
@@ -106,7 +128,9 @@ def test_undefined_cells_have_reasons():
     assert missing["intensive/p3_score"][0] == "active parameters not given"
     assert missing["intensive/relevance_rate"][0] == "accuracy of chance, active parameters not given"
     assert missing["total_params"] == ["", ""]
-    assert value(table, "no score", "undefined") == "accuracy, P3, P2F, MER, R3, ID, CD: accuracy not given"
+    assert value(table, "no score", "undefined") == (
+        "FLOPs: FLOPs were not counted; accuracy, P3, P2F, P2F (2N), MER, R3, ID, CD: accuracy not given"
+    )
     assert value(table, "sparse", "P3 (points per 1e9 params)") is None
 
 

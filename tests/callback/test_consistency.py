@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning.loggers import WandbLogger
+from typer.testing import CliRunner
 
 from callback.runs import LogCalls, fit
 from intensive_callbacks import IntensiveMetricsCallback
+from intensive_callbacks.cli import app
 from offline_runs import inspected
 
 pytestmark = [
@@ -18,6 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*was asked for and is not logged"),
 ]
 OURS = ("intensive/", "routing/", "baseline/", "cost/")
+NOT_DRAWN = ("baseline/", "cost/")
 
 
 def newest(rows):
@@ -26,6 +29,12 @@ def newest(rows):
     for row in rows:
         values |= {key: value for key, value in row.items() if key.startswith(OURS)}
     return values
+
+
+def specs_of(page):
+    """The rows of each chart on a page."""
+    (specs,) = re.findall(r'<script type="application/json" id="specs">(.*?)</script>', page.read_text())
+    return [spec["data"]["values"] for spec in json.loads(specs)]
 
 
 def test_every_place_shows_the_same_value(offline, capsys):
@@ -65,6 +74,20 @@ def test_every_place_shows_the_same_value(offline, capsys):
         [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in each]
         for each in table.rows()
     ]
+
+    # The page that is drawn of the run: each value at its last step, and the row of the table.
+    page = Path(offline) / "page.html"
+    result = CliRunner().invoke(app, ["dashboard", "render", folder, "--out", str(page)])
+    assert result.exit_code == 0, result.output
+    overview, *_, benchmark = specs_of(page)
+    drawn = {key: value for key, value in logged.items() if math.isfinite(value) and not key.startswith(NOT_DRAWN)}
+    assert len(drawn) > 12
+    assert {point["metric"]: point["value"] for point in overview} == drawn
+    shown = dict(zip(table.columns, table.rows()[0], strict=True))
+    assert len(benchmark) == 1
+    assert benchmark[0] == {column: shown[column] for column in benchmark[0]}
+    assert benchmark[0]["accuracy (fraction)"] == row.accuracy
+    assert benchmark[0]["weights (GB)"] == logged["baseline/num_bytes"] / 1e9
 
     # Words: the terminal and Markdown round the same numbers.
     (markdown,) = Path(offline).rglob("final_benchmark.md")

@@ -1,12 +1,14 @@
 """A resumed run is the run that was never interrupted: every logged value, window, load and count."""
 
 import math
+import signal
 import warnings
 from contextlib import nullcontext
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.connectors import signal_connector
 from torch.utils.data import DataLoader, TensorDataset
 
 from digits import DigitsClassifier
@@ -29,20 +31,22 @@ def loader(num_batches):
 
 
 class Stopping(DigitsClassifier):
-    """Raises before a step, at one batch."""
+    """Raises before a step, at one batch; with ``requeue`` the cluster's signal to checkpoint comes just before."""
 
-    stop = None
+    stop, requeue = None, False
 
     def training_step(self, batch, index):
         if self.stop is not None and self.trainer.global_step == self.stop:
+            if self.requeue:
+                self.trainer._signal_connector._slurm_sigusr_handler_fn(signal.SIGUSR1, None)
             raise RuntimeError("stopped")
         return super().training_step(batch, index)
 
 
-def run(folder, *others, steps=STEPS, stop=None, ckpt_path=None, accumulate=1):
+def run(folder, *others, steps=STEPS, stop=None, requeue=False, ckpt_path=None, accumulate=1):
     pl.seed_everything(0, verbose=False)
     model, taps = Stopping(), [Tap("head", lambda inputs, output: output, "D_eff")]
-    model.stop = stop
+    model.stop, model.requeue = stop, requeue
     metrics = ["default", "routing/margin", *(["B_crit"] if accumulate > 1 else [])]
     callback = IntensiveMetricsCallback(
         every_n_steps=N, random_baseline=0.1, benchmark=None, taps=taps, metrics=metrics, observe="every_step"
@@ -116,6 +120,17 @@ def test_from_the_checkpoint_of_an_exception(whole, tmp_path):
     keeping = pl.callbacks.OnExceptionCheckpoint(tmp_path, filename="raised")
     run(tmp_path, keeping, stop=14, accumulate=accumulate)
     check(run(tmp_path, ckpt_path=tmp_path / "raised.ckpt", accumulate=accumulate), whole)
+
+
+@pytest.mark.parametrize("step", [10, 14, 21])
+def test_from_the_checkpoint_of_a_requeued_job(step, whole, tmp_path, monkeypatch):
+    whole, accumulate = whole
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    commands = []
+    monkeypatch.setattr(signal_connector, "call", lambda command: commands.append(command) or 0)
+    run(tmp_path, stop=step, requeue=True, accumulate=accumulate)
+    assert commands == [["scontrol", "requeue", "1"]]
+    check(run(tmp_path, ckpt_path="hpc", accumulate=accumulate), whole)
 
 
 def test_time_before_the_checkpoint_counts():

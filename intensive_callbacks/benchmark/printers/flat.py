@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.benchmark.columns import NOT_MEASURED
+from intensive_callbacks.benchmark.columns import COUNTED, NOT_MEASURED
 from intensive_callbacks.benchmark.records import RECORD, to_text
 from intensive_callbacks.untrusted import printable
 
@@ -81,7 +81,7 @@ def _reasons(cells: Mapping[Column, Cell]) -> str:
     """Why each undefined value of a row is undefined, such as ``P3, P2F: active parameters not given``."""
     titles: dict[str, list[str]] = {}
     for column, cell in cells.items():
-        if cell.missing not in ("", NOT_MEASURED):
+        if cell.missing not in ("", NOT_MEASURED, COUNTED):
             titles.setdefault(cell.missing, []).append(column.full_title)
     return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in titles.items())
 
@@ -91,7 +91,7 @@ def _plain(value: float) -> float | None:
 
 
 def to_csv(grid: Grid) -> str:
-    """Comma-separated values in which no cell is a formula or drives a terminal."""
+    """Comma-separated values in which no cell is a formula or controls a terminal."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow([_inert(title) for title in columns_of(grid)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
 from intensive_callbacks.dashboards.tables import overview_is_due
-from intensive_callbacks.distributed import is_distributed
+from intensive_callbacks.distributed import Processes, ProcessesDisagree
 from intensive_callbacks.footprint.parameters import parameter_fingerprint
 from intensive_callbacks.functional.checks import require_baseline
 from intensive_callbacks.monitor.collector import Collector
@@ -26,7 +26,8 @@ from intensive_callbacks.monitor.history import Heatmap, History
 from intensive_callbacks.monitor.options import check_options, refuse_what_cannot_be_measured
 from intensive_callbacks.monitor.reports import Reports
 from intensive_callbacks.monitor.selection import select
-from intensive_callbacks.monitor.window import Quality, Window
+from intensive_callbacks.monitor.sharing import Share, share_of
+from intensive_callbacks.monitor.window import UNKNOWN, Quality, Window
 from intensive_callbacks.routing.coverage import describe_coverage
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
@@ -71,6 +72,7 @@ class Monitor:
         strict: raise instead of warning when something cannot be measured.
         sinks: where values, final table, charts and alerts go.
         alert: also send the findings about routers in mid-training to the sinks as alerts.
+        process_group: the processes that train this model; by default all there are.
 
     Raises:
         KeyError: if a metric's name is not known.
@@ -110,6 +112,7 @@ class Monitor:
         strict: bool = False,
         sinks: Sequence[Sink] = (),
         alert: bool = False,
+        process_group: Any = None,
     ) -> None:
         check_options(every_n_steps, random_baseline, observe)
         self.model = model
@@ -118,6 +121,7 @@ class Monitor:
         self.boundary = Boundary(strict=strict)
         self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.alarms: list[str] = []
+        self._processes, self._is_off, self._measured = Processes(process_group), False, Quality()
         self._sinks = SinkGroup(sinks, self.boundary)
         self.selected = select(metrics)
         self.reports = Reports(self.selected, self.boundary)
@@ -201,7 +205,7 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.detach()
-        if kind is None:
+        if kind is None and not self._is_off:
             self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
 
     # Where the loop is.
@@ -234,9 +238,18 @@ class Monitor:
         self._fingerprint, self._is_baseline_logged, self._num_rows = None, False, 0
         self._count()
 
-    def measured_baseline(self, accuracy: float) -> None:
-        """Use the untrained model's accuracy as the accuracy of chance, unless chance is known."""
-        if self.facts.random_baseline is None:
+    def measured_baseline(self, accuracy: float, weight: float | None = None) -> None:
+        """Use the untrained model's accuracy as the accuracy of chance, unless chance is known.
+
+        In a distributed run every process calls it before the first ``log``, which then has the mean over all of them.
+
+        Args:
+            accuracy: a fraction in [0, 1].
+            weight: its weight in the mean over processes, such as the number of examples.
+        """
+        if self.facts.random_baseline is None and self._processes.are_several:
+            self._measured = Quality.of(accuracy, weight=weight)
+        elif self.facts.random_baseline is None:
             with self.boundary.guard("the measured baseline"):
                 self.facts = replace(self.facts, random_baseline=require_baseline(accuracy))
 
@@ -307,8 +320,14 @@ class Monitor:
         return step // self.every_n_steps != self._step // self.every_n_steps
 
     def has_news(self, step: int) -> bool:
-        """Whether :meth:`log` gives values at this optimizer step, also without an accuracy."""
-        return self.is_due(step) or not self._is_baseline_logged or self.collector.has_ended_validation
+        """Whether :meth:`log` gives values at this optimizer step, also without an accuracy.
+
+        In a distributed run only the step decides: what this process alone knows would leave it waiting for others.
+        """
+        if self._is_off:
+            return False
+        validated = self.collector.has_ended_validation and not self._processes.are_several
+        return self.is_due(step) or not self._is_baseline_logged or validated
 
     def pass_over(self, step: int) -> None:
         """Record an optimizer step that logs nothing; :meth:`log` does this itself."""
@@ -325,11 +344,12 @@ class Monitor:
         *,
         weight: float | None = None,
         x: int | None = None,
+        together: bool = False,
     ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due; the sinks get them, too.
 
-        In a distributed run every process calls it at the same steps; an accuracy that comes between two steps at which
-        values are due is logged with the next ones.
+        In a distributed run every process calls it at the same steps; an accuracy or a validation that comes between
+        two steps at which values are due is logged with the next ones, unless ``together``.
 
         Args:
             step: optimizer steps done. Values are due when ``step // every_n_steps`` has changed.
@@ -338,14 +358,16 @@ class Monitor:
                 known: it has a standard error then.
             weight: the weight of this process's accuracy in the mean over processes, ``num_examples`` by default.
             x: where the sinks' x axis is, if that is not ``step``.
+            together: whether every process calls it here for sure, as after a validation that all of them ran: what
+                that gave is then logged at once.
 
         Returns:
             ``{key: value}``. The first call also gives the ``baseline/`` values.
         """
         x = step if x is None else x
-        return self._hand_out(
-            step, x, self.boundary.call("logging", self._log, step, x, accuracy, num_examples, weight)
-        )
+        given = accuracy, num_examples, weight
+        results = self.boundary.call("logging", self._log, step, x, *given, together=together)
+        return self._hand_out(step, x, results)
 
     def end_training(self, accuracy: float | Tensor | None = None, *, x: int | None = None) -> dict[str, float]:
         """Log the window of training that is still open: what the final table shows is of one moment, the end.
@@ -357,7 +379,7 @@ class Monitor:
             accuracy: a fraction in [0, 1], only where it is fresh.
             x: where the sinks' x axis is, if that is not the step.
         """
-        if not self.has_open_window:
+        if not self.has_open_window or self._is_off:
             return {}
         self._before_the_end = self.boundary.call("saving the state", self.state_dict)
         step, x = self._step, self._step if x is None else x
@@ -390,24 +412,31 @@ class Monitor:
         weight: float | None,
         *,
         ends: bool = False,
+        together: bool = False,
     ) -> Results | None:
         self.alarms = []
-        due, first, has_news = ends or self.is_due(step), not self._is_baseline_logged, ends or self.has_news(step)
+        due, first = ends or self.is_due(step), not self._is_baseline_logged
+        has_news = ends or (together and not self._is_off) or self.has_news(step)
         self.pass_over(step)
         if due:
             self._last_due = step
-        if not has_news and accuracy is None:
+        several = self._processes.are_several
+        if self._is_off or (not has_news and accuracy is None):
             return None
-        if not has_news and is_distributed():  # another process may have none here: it waits for the next values
+        if not has_news and several:  # another process may have none here: it waits for the next values
             self._held = accuracy, num_examples, weight
             return None
         if accuracy is None:
             accuracy, num_examples, weight = self._held
         self._held = None, None, None
+        # What fails from here on is not asked for again on this process alone.
+        self._is_baseline_logged = self._is_baseline_logged or several
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples, weight) or Quality(unusable=1)
         # A short window at the end says little of the routers: it is only read where there was no other.
         whole = not ends or self.facts.num_windows == 0
-        window = self.collector.close(quality, due=due, first=first, routing=whole).reduced()
+        window = self._window(quality, step, due=due, first=first, routing=whole)
+        if window is None:
+            return None
         self._report_failures(window)
         if first or window.has_validation or not window.validates:  # a walk over all modules
             self._count()
@@ -418,6 +447,39 @@ class Monitor:
         if due and window.training:
             self.boundary.call("the verdict on the routers", self._judge, step, x, window.training)
         return results
+
+    def _window(self, quality: Quality, step: int, *, due: bool, first: bool, routing: bool) -> Window | None:
+        """What all processes have seen; ``None`` where they do not log together, and log nothing from now on."""
+        close = functools.partial(self.collector.close, quality, due=due, first=first, routing=routing)
+        window = self.boundary.call("closing the window", close)
+        if window is None:
+            if not self._processes.are_several:
+                return None
+            failed = frozenset({"counts", "training", "validation", *self.feeds.names})
+            window = Window(due, first, self.collector.validates, quality, UNKNOWN, failed=failed)
+        if self._processes.are_several:
+            window = replace(window, baseline=self._measured, share=self._share)
+        try:
+            window = window.reduced(self._processes, step=step, due=due, first=first)
+        except ProcessesDisagree as error:
+            self.boundary.fail("logging", error, off=self._switch_off)
+            return None
+        if window.baseline.is_fresh:
+            with self.boundary.guard("the measured baseline"):
+                self.facts = replace(self.facts, random_baseline=require_baseline(window.baseline.accuracy))
+        self._measured = Quality()
+        if window.validates:  # also if only on another process
+            self.collector.expect_validation(expected=True)
+        return window
+
+    @functools.cached_property
+    def _share(self) -> Share:
+        experts = [parameter for layer in self.layers for parameter in layer.expert_parameters()]
+        return self.boundary.call("the device mesh", share_of, self.model, experts) or Share()
+
+    def _switch_off(self) -> None:
+        self._is_off = True
+        self.detach()
 
     def _report_failures(self, window: Window) -> None:
         """A metric that failed on another process alone is reported here as well."""
@@ -450,7 +512,7 @@ class Monitor:
 
         The sinks get it, with the charts and the verdict on the routers.
         """
-        if not is_distributed():
+        if not self._processes.are_several:
             self.end_training()
         self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
         table = self._table()

@@ -58,6 +58,17 @@ def resident_bytes(model: nn.Module) -> int:
     return sum(map(tensor_bytes, [*held, *(tensor for key, tensor in beside.items() if key not in storages)]))
 
 
+def local_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights that this process holds: of sharded tensors its own shard.
+
+    Example:
+        >>> local_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
+        220
+    """
+    held = (t.to_local() if hasattr(t, "to_local") else t for t in [*model.parameters(), *model.buffers()])
+    return sum(map(tensor_bytes, held)) + sum(map(tensor_bytes, Weights(model).beside))
+
+
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - a storage's identity
 

@@ -51,11 +51,7 @@ def resident_bytes(model: nn.Module) -> int:
         >>> resident_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
-    held = [*model.parameters(), *model.buffers()]
-    whole = (tensor for tensor in held if not hasattr(tensor, "full_tensor"))
-    storages = {_storage(part) for tensor in whole for part in _plain(tensor)}
-    beside = {_storage(tensor): tensor for tensor in Weights(model).beside}
-    return sum(map(tensor_bytes, [*held, *(tensor for key, tensor in beside.items() if key not in storages)]))
+    return _bytes(model, [*model.parameters(), *model.buffers()])
 
 
 def local_bytes(model: nn.Module) -> int:
@@ -65,8 +61,16 @@ def local_bytes(model: nn.Module) -> int:
         >>> local_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
-    held = (t.to_local() if hasattr(t, "to_local") else t for t in [*model.parameters(), *model.buffers()])
-    return sum(map(tensor_bytes, held)) + sum(map(tensor_bytes, Weights(model).beside))
+    held = [*model.parameters(), *model.buffers()]
+    return _bytes(model, [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in held])
+
+
+def _bytes(model: nn.Module, held: list[Tensor]) -> int:
+    """Bytes of tensors, and of what a model's quantized layers keep beside them."""
+    whole = (tensor for tensor in held if not hasattr(tensor, "full_tensor"))
+    storages = {_storage(part) for tensor in whole for part in _plain(tensor)}
+    beside = {_storage(tensor): tensor for tensor in Weights(model).beside}
+    return sum(map(tensor_bytes, [*held, *(tensor for key, tensor in beside.items() if key not in storages)]))
 
 
 def _storage(tensor: Tensor) -> int:

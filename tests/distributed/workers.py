@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,19 +19,20 @@ from intensive_callbacks.distributed import reduce_states
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "gather", "reduce")
 
 
-def _enter(rank, world_size, store, work, arguments, results):  # noqa: PLR0917 - mp.spawn passes them by position
+def _enter(rank, world_size, store, work, arguments, results, seconds):  # noqa: PLR0917 - mp.spawn passes them by position
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    limit = timedelta(seconds=seconds)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size, timeout=limit)
     results[rank] = work(rank, world_size, *arguments)
     dist.destroy_process_group()
 
 
-def spawn(world_size, tmp_path, work, *arguments):
-    """What ``work(rank, world_size, *arguments)`` returns in each of so many processes."""
+def spawn(world_size, tmp_path, work, *arguments, seconds=60):
+    """What ``work(rank, world_size, *arguments)`` returns in each of so many processes, none of which waits longer."""
     store = tmp_path / f"store-{world_size}-{work.__name__}"
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_enter, args=(world_size, store, work, arguments, results), nprocs=world_size)
+        mp.spawn(_enter, args=(world_size, store, work, arguments, results, seconds), nprocs=world_size)
         return [results[rank] for rank in range(world_size)]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
-_GROUPS = itertools.count()  # of this process; the same everywhere, as every process makes them in the same order
+_NUMBERS = itertools.count()  # of what this process makes; every process makes it in the same order
 
 
 class ProcessesDisagree(RuntimeError):  # noqa: N818 - it says what is wrong
@@ -51,7 +51,9 @@ class Processes:
     """
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
-        self._given, self._own = group, None
+        self._given: ProcessGroup | None = group
+        self._own: ProcessGroup | None = None
+        self._name = f"intensive_callbacks/{next(_NUMBERS)}" if group is None else None
 
     @property
     def are_several(self) -> bool:
@@ -72,17 +74,51 @@ class Processes:
             ProcessesDisagree: if a process did not come to this logging step, or came to another one.
         """
         try:
-            if self._given is None and self._own is None:
-                self._own = _own_group()
-            group = self._given or self._own
-            return reduce_states(sums, samples, failed, group=group, optional=optional, where=where)
+            return reduce_states(sums, samples, failed, group=self._group(), optional=optional, where=where)
         except (RuntimeError, ValueError) as error:
+            self._leave()
             if isinstance(error, ProcessesDisagree) or not self.are_several:
                 raise
             raise ProcessesDisagree(
                 "another process did not come to this logging step, or could not be reached. Call log() on every "
                 "process at the same steps; if a process needs longer, pass process_group= with a longer timeout"
             ) from error
+
+    def _group(self) -> ProcessGroup | None:
+        """The group given, or one of Gloo that nothing else uses; ``None``, that of the training, without Gloo.
+
+        It is not registered with ``torch.distributed``, whose groups every process must make in the same order.
+        """
+        if self._given is not None or not self.are_several or not dist.is_gloo_available() or _world_store() is None:
+            return self._given
+        if self._own is None:
+            if self.were_left:
+                raise ProcessesDisagree("another process has stopped to log, since this one did not come in time")
+            world = dist.distributed_c10d._get_default_group()  # noqa: SLF001 - there is no public way to its timeout
+            store = dist.PrefixStore(f"{self._name}/group", _world_store())
+            self._own = dist.ProcessGroupGloo(store, world.rank(), world.size(), _timeout(world) / 2)
+        return self._own
+
+    def _leave(self) -> None:
+        """Tell the processes that do not come that nobody waits for them any more."""
+        if self._name and self.are_several and (store := _world_store()) is not None:
+            store.set(f"{self._name}/left", "1")
+
+    @property
+    def were_left(self) -> bool:
+        """Whether another process has stopped to log, since the processes did not log together."""
+        if not self._name or not self.are_several or (store := _world_store()) is None:
+            return False
+        try:
+            return bool(store.check([f"{self._name}/left"]))
+        except RuntimeError:  # its process has ended
+            return False
+
+
+def _world_store() -> Any:
+    """What the processes found each other by; MPI has none."""
+    world = dist.distributed_c10d._get_default_group()  # noqa: SLF001 - there is no public way
+    return dist.distributed_c10d._world.pg_map[world][1]  # noqa: SLF001 - the same
 
 
 def num_processes(group: ProcessGroup | None = None) -> int:
@@ -95,22 +131,6 @@ def is_distributed(group: ProcessGroup | None = None) -> bool:
     return num_processes(group) > 1
 
 
-def _own_group() -> ProcessGroup | None:
-    """A Gloo group of all processes that nothing else uses; ``None``, that of the training, where there is no Gloo.
-
-    It is not registered with ``torch.distributed``, whose groups every process must make in the same order.
-    """
-    if not dist.is_gloo_available() or dist.get_backend() == "mpi":
-        return None
-    world = dist.distributed_c10d._get_default_group()  # noqa: SLF001 - there is no public way to its store
-    store = dist.PrefixStore(
-        f"intensive_callbacks/{next(_GROUPS)}",
-        dist.distributed_c10d._get_default_store(),  # noqa: SLF001 - the same
-    )
-    limit = _timeout(world)
-    return dist.ProcessGroupGloo(store, world.rank(), world.size(), limit / 2)
-
-
 def _timeout(group: Any) -> timedelta:
     """How long the collectives of a group wait for a process."""
     for backend in {device.type for device in group._device_types}:  # noqa: SLF001 - there is no public way
@@ -121,7 +141,7 @@ def _timeout(group: Any) -> timedelta:
     return dist.distributed_c10d.default_pg_timeout
 
 
-def reduce_states(  # noqa: PLR0913 - what one reduction takes
+def reduce_states(
     sums: Mapping[str, Tensor],
     samples: Mapping[str, Tensor] | None = None,
     failed: Collection[str] = (),
@@ -263,7 +283,9 @@ def _compare(own: list[list[Any]], schemas: list[list[list[Any]]]) -> tuple[set[
 def _zeros(rows: list[list[Any]], kind: str) -> dict[str, Tensor]:
     """Empty states for the rows of a schema."""
     return {
-        name: torch.zeros(shape, dtype=getattr(torch, dtype.removeprefix("torch."))) if kind == "sum" else torch.empty(0)
+        name: torch.zeros(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+        if kind == "sum"
+        else torch.empty(0)
         for name, each, shape, dtype, _ in rows
         if each == kind
     }

@@ -85,7 +85,9 @@ def num_holders(layer: MoELayer) -> int:
     if rest or times < 2 or world_size % times:
         return 1
     holders = [layer.block, layer.router, vars(layer.block).get("config")]
-    names = (name for holder in holders if hasattr(holder, "__dict__") for name in (type(holder).__name__, *vars(holder)))
+    names = (
+        name for holder in holders if hasattr(holder, "__dict__") for name in (type(holder).__name__, *vars(holder))
+    )
     says_zero = any("zero" in name.lower() for name in names)
     is_sharded = any(hasattr(parameter, "full_tensor") for parameter in layer.expert_parameters())
     return 1 if says_zero or is_sharded else times

@@ -117,9 +117,10 @@ def count_parameters(
     """Count a model's parameters: in total, by kind, and active under the three conventions.
 
     Works from shapes alone, so the model may be on the meta device. Tied parameters count once, sharded ones (FSDP2,
-    tensor and expert parallelism) at full size, also experts of which each process simply holds some, quantized ones by their logical elements: torchao, torch.ao,
-    bitsandbytes, HQQ, compressed-tensors, GPTQ, AWQ and MXFP4 are known. A packed weight of another kind is a warning.
-    Experts and routers are those that :func:`intensive_callbacks.routing.discovery.discover` finds.
+    tensor and expert parallelism) at full size, also experts of which each process simply holds some, quantized ones by
+    their logical elements: torchao, torch.ao, bitsandbytes, HQQ, compressed-tensors, GPTQ, AWQ and MXFP4 are known. A
+    packed weight of another kind is a warning. Experts and routers are those that
+    :func:`intensive_callbacks.routing.discovery.discover` finds.
 
     Args:
         model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.

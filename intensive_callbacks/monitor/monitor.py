@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.sums import RoutingSums
     from intensive_callbacks.sinks.base import Sink
 
+# What a process may be unable to read, in words.
+LOST = {
+    "counts": "the examples, tokens and costs",
+    "training": "the routers' sums of training",
+    "validation": "the routers' sums of the validation",
+    "quality": "the accuracies",
+}
 STATE = ("step", "last_due", "history", "heatmap", "facts", "errors", "window")
 
 
@@ -122,6 +129,7 @@ class Monitor:
         self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.alarms: list[str] = []
         self._processes, self._is_off, self._measured = Processes(process_group), False, Quality()
+        self._differed: set[str] = set()
         self._sinks = SinkGroup(sinks, self.boundary)
         self.selected = select(metrics)
         self.reports = Reports(self.selected, self.boundary)
@@ -195,6 +203,13 @@ class Monitor:
 
     def detach(self) -> None:
         """Remove every hook; if that fails, remove the remaining ones one by one."""
+        if not self._is_off and self.boundary.call("asking the processes", lambda: self._processes.were_left):
+            self._switch_off()
+            self.boundary.warn(
+                "logging",
+                "another process waited in vain for this one to log, and nothing is logged since; call log() on every "
+                "process at the same steps",
+            )
         if "removing the hooks" in self.boundary.failed:
             return
         self.boundary.call("removing the hooks", self.collector.detach, off=lambda: remove_hooks(self.model))
@@ -205,6 +220,7 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.detach()
+        self.boundary.call("reporting the differences", self._report_differences)
         if kind is None and not self._is_off:
             self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
 
@@ -382,6 +398,7 @@ class Monitor:
         if not self.has_open_window or self._is_off:
             return {}
         self._before_the_end = self.boundary.call("saving the state", self.state_dict)
+        self.boundary.call("reporting the differences", self._report_differences)
         step, x = self._step, self._step if x is None else x
         results = self.boundary.call("logging", self._log, step, x, accuracy, None, None, ends=True)
         return self._hand_out(step, x, results)
@@ -437,7 +454,7 @@ class Monitor:
         window = self._window(quality, step, due=due, first=first, routing=whole)
         if window is None:
             return None
-        self._report_failures(window)
+        self._report_failures(window, quality)
         if first or window.has_validation or not window.validates:  # a walk over all modules
             self._count()
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
@@ -481,13 +498,26 @@ class Monitor:
         self._is_off = True
         self.detach()
 
-    def _report_failures(self, window: Window) -> None:
-        """A metric that failed on another process alone is reported here as well."""
+    def _report_failures(self, window: Window, own: Quality) -> None:
+        """What failed on another process alone is reported here as well."""
         for name in window.failed & self.feeds.names:
             part = self.feeds.part(name)
             if part not in self.boundary.failed:
                 error = RuntimeError("it failed on another process, or differs from what that measures")
                 self.boundary.fail(part, error, off=functools.partial(self.feeds.disable, name))
+        lost = [name for name in LOST if name in window.failed and (self.layers or name in {"quality", "counts"})]
+        for name in lost:
+            self.boundary.warn(name, f"a process could not read {LOST[name]}, which are left out on all")
+        if window.quality.unusable and not own.unusable:
+            self.boundary.warn("the accuracy", "the accuracy of another process is no fraction in [0, 1]: none is used")
+        self._differed |= {LOST[name] for name in lost} | {*map(self.feeds.part, window.failed & self.feeds.names)}
+
+    def _report_differences(self) -> None:
+        """Say again, at the end, what could not be reduced."""
+        if self._differed and self._processes.are_several:
+            parts = ", ".join(sorted(self._differed))
+            said = f"left out, since it failed on a process or differs between them: {parts}"
+            self.boundary.warn("processes", said, UserWarning)
 
     def _judge(self, step: int, x: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""

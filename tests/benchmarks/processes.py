@@ -1,6 +1,6 @@
 """A mixture with expert parallelism over 2 processes, under DDP and under FSDP2, beside one process on the same data.
 
-    torchrun --nproc-per-node 2 tests/benchmarks/processes.py                       # two GPUs, or else two CPU processes
+    torchrun --nproc-per-node 2 tests/benchmarks/processes.py                    # two GPUs, or else two CPU processes
     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 tests/benchmarks/processes.py
 
 On an even number of processes: NCCL where each has a GPU, otherwise Gloo. The first process prints one line of JSON per
@@ -12,6 +12,7 @@ exits with 1 if losses differ or values are more than 1e-6 apart.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -177,7 +178,7 @@ def difference(rows, expected):
     for row, other in zip(rows, expected, strict=True):
         for key in row.keys() | other.keys():
             a, b = row.get(key, float("inf")), other.get(key, float("inf"))
-            if not (a == b or (a != a and b != b)):
+            if not (a == b or (math.isnan(a) and math.isnan(b))):
                 worst = max(worst, (abs(a - b) / max(abs(a), abs(b), 1e-12), key))
     return worst
 

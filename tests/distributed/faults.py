@@ -104,7 +104,7 @@ def _train(fault, rank, world_size, *, monitored):
 def _log(monitor, net, fault, step, *, is_here):
     if fault == "no validation":
         with nullcontext() if is_here else monitor.validation(), torch.no_grad():
-            net(torch.ones(4, 8))
+            net(torch.ones(2, 4, 8))
     accuracy = {"no accuracy": None, "no validation": None, "a refused accuracy": 80.0} if is_here else {}
     step = step + 1 if is_here and fault == "another step" else step
     return monitor.log(step, accuracy.get(fault, 0.5), num_examples=8 if accuracy.get(fault, 0.5) else None)

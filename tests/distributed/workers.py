@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from intensive_callbacks import ConfigurationEntropyScore, Monitor, Tap
-from intensive_callbacks.distributed import reduce_states
+from intensive_callbacks.distributed import ProcessesDisagree, reduce_states
 
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "gather", "reduce")
 
@@ -155,3 +155,28 @@ def watch_wrapped(rank, world_size, wrap, num_accumulated):
             monitor.observe(part)
             forward(part).sum().backward()
         return {key: value for key, value in monitor.log(1).items() if not key.startswith("cost/")}
+
+
+def reduce_what_one_has(rank, world_size):
+    """An optional part on the last process alone, and one beside it that all must have."""
+    sums, samples = {"same/load": torch.ones(1)}, {}
+    if rank == world_size - 1:
+        sums |= {"maybe/load": torch.tensor([7.0, 0.0]), "certain/load": torch.ones(1)}
+        samples["maybe/rows"] = torch.tensor([[2.0, 3.0]])
+    sums, samples, failed = reduce_states(sums, samples, optional={"maybe"})
+    return {name: value.tolist() for name, value in {**sums, **samples}.items()}, failed
+
+
+def reduce_unequal_samples(rank, world_size):
+    """One number here, and so much there that what is packed is padded by more than a zip file's search for its end."""
+    rows = torch.zeros(200_000) if rank else torch.ones(1)
+    _, samples, _ = reduce_states({}, {"tap/rows": rows})
+    return len(samples["tap/rows"]), float(samples["tap/rows"].sum())
+
+
+def reduce_at_different_steps(rank, world_size):
+    try:
+        reduce_states({"a/b": torch.ones(1)}, where={"step": 17 if rank == 1 else 10})
+    except ProcessesDisagree as error:
+        return str(error)
+    return ""

@@ -105,6 +105,7 @@ class IntensiveMetricsCallback(Base):
         observe: ``"sampled"`` collects what needs logits in steps that feed a logged value, ``"every_step"`` in all.
         strict: raise instead of warning when something cannot be measured.
         alert: also send what ``routing/health`` warns about in mid-training as a W&B alert.
+        process_group: the processes that train the model; by default all there are.
         publish_dashboard: bring charts and workspace to the project of an online W&B run, when training starts.
 
     Raises:
@@ -136,6 +137,7 @@ class IntensiveMetricsCallback(Base):
         observe: str = "sampled",
         strict: bool = False,
         alert: bool = False,
+        process_group: Any = None,
         publish_dashboard: bool = False,
     ) -> None:
         metrics = metrics if isinstance(metrics, str) else list(metrics)
@@ -160,6 +162,7 @@ class IntensiveMetricsCallback(Base):
             "observe": observe,
             "strict": strict,
             "alert": alert,
+            "process_group": process_group,
         }
         check_options(every_n_steps, self.options["random_baseline"], observe)
         select(metrics)
@@ -169,7 +172,7 @@ class IntensiveMetricsCallback(Base):
         self._scored: ScoredItems | None = None
         self._num_batches = self._first_step = 0
         self._stale_accuracy: Any = None
-        self._has_accuracy = False
+        self._has_accuracy = self._has_validated = False
         self._gradients: GradientPairs | None = None
         self._publishes = publish_dashboard
         self._state_key = self._generate_state_key(
@@ -222,6 +225,7 @@ class IntensiveMetricsCallback(Base):
     @_in_a_fit
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the sanity check apart from the training."""
+        self._scored = ScoredItems(self.accuracy) if isinstance(self.accuracy, str) else None
         self._running.begin_validation()
 
     @_in_a_fit
@@ -230,6 +234,8 @@ class IntensiveMetricsCallback(Base):
         self._running.end_validation(keep=False)
         if not isinstance(self.accuracy, str) or "train" in self.accuracy:
             return
+        if trainer.world_size > 1 and not self._has_validated:
+            return  # this process has no share of the validation data
         known = trainer.callback_metrics
         if self.accuracy not in known:
             # Lightning shows nothing of several loaders before the first validation.
@@ -253,7 +259,7 @@ class IntensiveMetricsCallback(Base):
                 "needs the accuracy of chance is absent. Pass random_baseline= as a fraction"
             )
         else:
-            self._running.measured_baseline(value)
+            self._running.measured_baseline(value, self._scored.num_examples if self._scored else None)
 
     # Training.
 
@@ -358,6 +364,7 @@ class IntensiveMetricsCallback(Base):
     ) -> None:
         """Show the batch to router taps."""
         if trainer.state.fn == "fit":
+            self._has_validated = True
             self._running.observe(batch, data_is_new=trainer.current_epoch == 0)
 
     @_in_a_fit
@@ -371,7 +378,7 @@ class IntensiveMetricsCallback(Base):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the answers that the accuracy is a share of."""
-        if self._scored is not None and validates_a_fit(trainer):
+        if self._scored is not None and trainer.state.fn == "fit":
             off = self._ignore_scored
             self.boundary.call("counting the answers", self._scored.add, trainer, batch, dataloader_idx, off=off)
 
@@ -393,7 +400,8 @@ class IntensiveMetricsCallback(Base):
         if accuracy is not None and scored is not None:
             count = scored.count, accuracy, trainer.world_size
             number = self.boundary.call("counting the answers", *count, off=self._ignore_scored)
-        self._log(trainer, accuracy, number, scored.num_examples if scored else None)
+        weight = scored.num_examples if scored else None
+        self._log(trainer, accuracy, number, weight, together=True)
 
     def _validated_accuracy(self, trainer: Trainer) -> Any:
         """The newest value of the key; Lightning replaces the tensor when a validation logs it again."""
@@ -461,12 +469,18 @@ class IntensiveMetricsCallback(Base):
             self._restored = state_dict or None
 
     def _log(
-        self, trainer: Trainer, accuracy: Any, num_examples: int | None = None, weight: float | None = None
+        self,
+        trainer: Trainer,
+        accuracy: Any,
+        num_examples: int | None = None,
+        weight: float | None = None,
+        *,
+        together: bool = False,
     ) -> None:
         """Log what is due at this step, at the x of Lightning's own values."""
         self._has_accuracy = self._has_accuracy or accuracy is not None
         step, x = trainer.global_step, _batches_that_stepped(trainer)
-        self._publish(trainer, self._running.log(step, accuracy, num_examples, weight=weight, x=x))
+        self._publish(trainer, self._running.log(step, accuracy, num_examples, weight=weight, x=x, together=together))
 
     def _log_end(self, trainer: Trainer, accuracy: Any) -> None:
         """Log the window that is still open; at the end the last batch is counted already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch.distributed as dist
 from torch import nn
 
 from intensive_callbacks.footprint.parameter_kinds import idle_adapters
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from intensive_callbacks.routing.discovery import MoELayer
 
-__all__ = ["ExpertSizes", "expert_sizes"]
+__all__ = ["ExpertSizes", "expert_sizes", "num_holders"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,36 @@ def expert_sizes(model: nn.Module, layers: Iterable[MoELayer]) -> dict[str, Expe
         known |= keys
         num_selected = layer.num_experts if layer.num_experts_per_token is None else layer.num_experts_per_token
         used = sum(active[key] * num_selected / num_rows(layer, weights.shapes[key]) for key in keys)
-        sizes[layer.name] = ExpertSizes(_by_expert(layer, weights, keys, active), used)
+        here = _by_expert(layer, weights, keys, active)
+        times = num_holders(layer)
+        # The experts of the others are like those here; which ids these have does not matter then.
+        by_id = here if times == 1 else (sum(here) * times / layer.num_classes,) * layer.num_classes
+        sizes[layer.name] = ExpertSizes(by_id, used)
     return sizes
+
+
+def num_holders(layer: MoELayer) -> int:
+    """Over how many processes the experts of a layer are spread: 1 where each process has them all.
+
+    A router with p times as many classes as there are experts here, of p processes or a p-th of all processes, sends
+    tokens to the experts of others. One whose model names zero-compute experts has them among its classes.
+
+    Example:
+        >>> from intensive_callbacks.routing.discovery import MoELayer
+        >>> num_holders(MoELayer("moe", nn.Linear(2, 2), None, (), num_experts=4, num_zero_experts=4))
+        1
+    """
+    world_size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    times, rest = divmod(layer.num_classes, layer.num_experts)
+    if rest or times < 2 or world_size % times:
+        return 1
+    holders = [layer.block, layer.router, vars(layer.block).get("config")]
+    names = (
+        name for holder in holders if hasattr(holder, "__dict__") for name in (type(holder).__name__, *vars(holder))
+    )
+    says_zero = any("zero" in name.lower() for name in names)
+    is_sharded = any(hasattr(parameter, "full_tensor") for parameter in layer.expert_parameters())
+    return 1 if says_zero or is_sharded else times
 
 
 def active_sizes(model: nn.Module, weights: Weights) -> dict[int, float]:

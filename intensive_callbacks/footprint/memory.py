@@ -51,7 +51,22 @@ def resident_bytes(model: nn.Module) -> int:
         >>> resident_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
         220
     """
+    return _bytes(model, [*model.parameters(), *model.buffers()])
+
+
+def local_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights that this process holds: of sharded tensors its own shard.
+
+    Example:
+        >>> local_bytes(torch.nn.Linear(10, 10, dtype=torch.bfloat16))
+        220
+    """
     held = [*model.parameters(), *model.buffers()]
+    return _bytes(model, [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in held])
+
+
+def _bytes(model: nn.Module, held: list[Tensor]) -> int:
+    """Bytes of tensors, and of what a model's quantized layers keep beside them."""
     whole = (tensor for tensor in held if not hasattr(tensor, "full_tensor"))
     storages = {_storage(part) for tensor in whole for part in _plain(tensor)}
     beside = {_storage(tensor): tensor for tensor in Weights(model).beside}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from intensive_callbacks.boundary import Boundary, warn
-from intensive_callbacks.footprint.expert_sizes import active_sizes, expert_keys, num_rows
-from intensive_callbacks.footprint.memory import resident_bytes
+from intensive_callbacks.footprint.expert_sizes import active_sizes, expert_keys, num_holders, num_rows
+from intensive_callbacks.footprint.memory import local_bytes, resident_bytes
 from intensive_callbacks.footprint.parameter_kinds import embeddings
 from intensive_callbacks.footprint.weights import Weights
 from intensive_callbacks.routing.discovery import discover
@@ -46,6 +46,7 @@ class ParameterCount:
         embedding: parameters of the input embedding and the output head; once where they are tied.
         trainable: parameters that require a gradient.
         num_bytes: bytes of the weights: parameters, buffers, and the scales of quantized weights.
+        num_local_bytes: those of them that this process holds.
     """
 
     total: int
@@ -58,6 +59,7 @@ class ParameterCount:
     embedding: int
     trainable: int
     num_bytes: int
+    num_local_bytes: int = 0
 
     def convention(self, published: float) -> str:
         """The convention whose figure is nearest to a published number of active parameters.
@@ -115,9 +117,10 @@ def count_parameters(
     """Count a model's parameters: in total, by kind, and active under the three conventions.
 
     Works from shapes alone, so the model may be on the meta device. Tied parameters count once, sharded ones (FSDP2,
-    expert parallelism as DTensor) at full size, quantized ones by their logical elements: torchao, torch.ao,
-    bitsandbytes, HQQ, compressed-tensors, GPTQ, AWQ and MXFP4 are known. A packed weight of another kind is a warning.
-    Experts and routers are those that :func:`intensive_callbacks.routing.discovery.discover` finds.
+    tensor and expert parallelism) at full size, also experts of which each process simply holds some, quantized ones by
+    their logical elements: torchao, torch.ao, bitsandbytes, HQQ, compressed-tensors, GPTQ, AWQ and MXFP4 are known. A
+    packed weight of another kind is a warning. Experts and routers are those that
+    :func:`intensive_callbacks.routing.discovery.discover` finds.
 
     Args:
         model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
@@ -151,20 +154,24 @@ def count_parameters(
     experts_of = _experts_per_token(layers, num_experts_per_token)
     active = active_sizes(model, weights)
     routed: set[int] = set()
+    copies: dict[int, int] = {}  # of each weight of an expert, those of its size on other processes included
     for layer in layers:
         for key in expert_keys(layer, weights) - routed:
             active[key] *= experts_of[layer.name] / num_rows(layer, weights.shapes[key])
             routed.add(key)
+            copies[key] = num_holders(layer)
+    sizes = {key: size * copies.get(key, 1) for key, size in weights.sizes.items()}
+    elsewhere = [p for p in model.parameters() if copies.get(id(p), 1) > 1]
     router = {id(parameter) for layer in layers for parameter in layer.router_parameters()}
     router = (router | weights.of(*(layer.router for layer in layers))) - routed
     in_blocks = weights.of(*(layer.block for layer in layers))
     lookup, head = (weights.of(*modules) for modules in embeddings(model, boundary or Boundary()))
 
-    def size(keys: Iterable[int], elements: Mapping[int, float] = weights.sizes) -> int:
+    def size(keys: Iterable[int], elements: Mapping[int, float] = sizes) -> int:
         return round(sum(elements[key] for key in keys))
 
     return ParameterCount(
-        total=size(weights.sizes),
+        total=size(sizes),
         active=size(active, active),
         active_without_input_embedding=size(active.keys() - (lookup - head), active),
         active_without_embeddings=size(active.keys() - (lookup | head), active),
@@ -173,7 +180,8 @@ def count_parameters(
         router=size(router),
         embedding=size(lookup | head),
         trainable=size(id(parameter) for parameter in model.parameters() if parameter.requires_grad),
-        num_bytes=resident_bytes(model),
+        num_bytes=resident_bytes(model) + sum((copies[id(p)] - 1) * p.nbytes for p in elsewhere),
+        num_local_bytes=local_bytes(model),
     )
 
 

@@ -15,7 +15,7 @@ from intensive_callbacks.footprint.flop_counter import compiled_attribute
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.monitor import batches
 from intensive_callbacks.monitor.phase import Phase
-from intensive_callbacks.monitor.window import Counts, Quality, Window
+from intensive_callbacks.monitor.window import UNKNOWN, Counts, Quality, Window
 from intensive_callbacks.routing.sums import RoutingSums
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Collector:
         self._carried = _NOTHING_CARRIED
 
     def expect_validation(self, *, expected: bool) -> None:
-        """Declare whether the training has validations: taps then wait for them."""
+        """Declare whether the training has validations, here or on another process: taps then wait for them."""
         self.validates = expected
 
     @property
@@ -210,6 +210,8 @@ class Collector:
     def begin_validation(self) -> None:
         """Fill the validation's window from here on."""
         self.phase, self.validates = Phase.VALIDATION, True
+        if self._validation is not None:  # it was not logged, and this one takes its place
+            self.feeds.reset_taps()
         self._carry_clock()
         self._stop_counting_flops()
         self._training = self._read()
@@ -252,6 +254,9 @@ class Collector:
     def close(self, quality: Quality, *, due: bool, first: bool = False, routing: bool = True) -> Window:
         """What this process has seen since the last logging step; the windows that end with it begin anew.
 
+        A part that cannot be read is named in the window's ``failed``, and the others are in it all the same: other
+        processes wait for them.
+
         Args:
             quality: the accuracy that came with this step.
             due: whether the training window ends.
@@ -259,31 +264,41 @@ class Collector:
             routing: whether the routing of a training window that ends, or is read, is taken.
         """
         ends_taps = self._validation is not None if self.validates else due
-        sums, samples, failed = self.feeds.close(taps=ends_taps, steps=due)
-        window = Window(
+        call = self.boundary.call
+        fed = call("the metrics fed by taps", self.feeds.close, taps=ends_taps, steps=due)
+        counts = call("counting the batches", self._counts, clock=due or first)
+        layout = call("reading the routers", self._read)
+        validation, self._validation = self._validation, None
+        if due and self.observer:
+            call("reading the routers", self.observer.reset)
+        sums, samples, failed = fed or ({}, {}, self.feeds.names)
+        unread = {
+            *(["counts"] if counts is None else []),
+            *(["training", "validation"] if ROUTERS & self.boundary.failed.keys() else []),
+        }
+        return Window(
             is_due=due,
             is_first=first,
             validates=self.validates,
             quality=quality,
-            counts=self._counts(clock=due or first),
-            training=self._read() if routing and (due or first) else None,
-            validation=self._validation,
+            counts=counts or UNKNOWN,
+            training=layout if routing and (due or first) else None,
+            validation=validation,
             sums=sums,
             samples=samples,
-            failed=failed,
+            failed=failed | unread,
+            layout=layout,
         )
-        self._validation = None
-        if due and self.observer:
-            self.observer.reset()
-        return window
 
     def _counts(self, *, clock: bool) -> Counts:
         examples, tokens, has_tokens = self._open.take()
         costs = self._costs()
         counts = Counts(examples, tokens, has_tokens, costs["flops"], costs["positions"])
-        if not clock or self._pace is None:
+        if not clock:
             return counts
         self._carry_clock()
+        if self._pace is None:  # the joules of the others are not those of the training
+            return replace(counts, joules=math.nan)
         seconds, joules = self._carried["seconds"], self._carried["joules"]
         self._carried = {**self._carried, "seconds": 0.0, "joules": 0.0}
         bits = 0 if math.isnan(joules) else 8 * _trained_bytes(self.model)
@@ -348,6 +363,8 @@ class Collector:
         self.feeds.reset()
 
 
+# Parts whose failure leaves routing unread on this process.
+ROUTERS = {"finding the routers", "observing the routers", "reading the routers"}
 _NOTHING_CARRIED = {"flops": 0.0, "positions": 0.0, "seconds": 0.0, "joules": 0.0}
 
 

@@ -189,6 +189,11 @@ class Feeds:
             feeder, states = self._feeders[name], (state[name]["sums"], state[name]["samples"])
             self._boundary.call(feeder.name, feeder.restore, *states)
 
+    def reset_taps(self) -> None:
+        """Reset the metrics that taps feed."""
+        for name in self.tapped:
+            self._boundary.call(self._feeders[name].name, self._feeders[name].reset)
+
     def reset(self) -> None:
         """Reset the metrics."""
         for feeder in self._feeders.values():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.boundary import Boundary, Refused, remove_hooks, warn
 from intensive_callbacks.dashboards.tables import overview_is_due
-from intensive_callbacks.distributed import is_distributed
+from intensive_callbacks.distributed import Processes, ProcessesDisagree
 from intensive_callbacks.footprint.parameters import parameter_fingerprint
 from intensive_callbacks.functional.checks import require_baseline
 from intensive_callbacks.monitor.collector import Collector
@@ -26,7 +26,8 @@ from intensive_callbacks.monitor.history import Heatmap, History
 from intensive_callbacks.monitor.options import check_options, refuse_what_cannot_be_measured
 from intensive_callbacks.monitor.reports import Reports
 from intensive_callbacks.monitor.selection import select
-from intensive_callbacks.monitor.window import Quality, Window
+from intensive_callbacks.monitor.sharing import Share, share_of
+from intensive_callbacks.monitor.window import UNKNOWN, Quality, Window
 from intensive_callbacks.routing.coverage import describe_coverage
 from intensive_callbacks.routing.health import RoutingHealth
 from intensive_callbacks.routing.observer import RouterObserver
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
     from intensive_callbacks.routing.sums import RoutingSums
     from intensive_callbacks.sinks.base import Sink
 
+# What a process may be unable to read, in words.
+LOST = {
+    "counts": "the examples, tokens and costs",
+    "training": "the routers' sums of training",
+    "validation": "the routers' sums of the validation",
+    "quality": "the accuracies",
+}
 STATE = ("step", "last_due", "history", "heatmap", "facts", "errors", "window")
 
 
@@ -71,6 +79,7 @@ class Monitor:
         strict: raise instead of warning when something cannot be measured.
         sinks: where values, final table, charts and alerts go.
         alert: also send the findings about routers in mid-training to the sinks as alerts.
+        process_group: the processes that train this model; by default all there are.
 
     Raises:
         KeyError: if a metric's name is not known.
@@ -110,6 +119,7 @@ class Monitor:
         strict: bool = False,
         sinks: Sequence[Sink] = (),
         alert: bool = False,
+        process_group: Any = None,
     ) -> None:
         check_options(every_n_steps, random_baseline, observe)
         self.model = model
@@ -118,6 +128,8 @@ class Monitor:
         self.boundary = Boundary(strict=strict)
         self.history, self.heatmap, self.health = History(), Heatmap(), RoutingHealth()
         self.alarms: list[str] = []
+        self._processes, self._is_off, self._measured = Processes(process_group), False, Quality()
+        self._differed: set[str] = set()
         self._sinks = SinkGroup(sinks, self.boundary)
         self.selected = select(metrics)
         self.reports = Reports(self.selected, self.boundary)
@@ -191,6 +203,13 @@ class Monitor:
 
     def detach(self) -> None:
         """Remove every hook; if that fails, remove the remaining ones one by one."""
+        if not self._is_off and self.boundary.call("asking the processes", lambda: self._processes.were_left):
+            self._switch_off()
+            self.boundary.warn(
+                "logging",
+                "another process waited in vain for this one to log, and nothing is logged since; call log() on every "
+                "process at the same steps",
+            )
         if "removing the hooks" in self.boundary.failed:
             return
         self.boundary.call("removing the hooks", self.collector.detach, off=lambda: remove_hooks(self.model))
@@ -201,7 +220,8 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.detach()
-        if kind is None:
+        self.boundary.call("reporting the differences", self._report_differences)
+        if kind is None and not self._is_off:
             self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
 
     # Where the loop is.
@@ -234,9 +254,18 @@ class Monitor:
         self._fingerprint, self._is_baseline_logged, self._num_rows = None, False, 0
         self._count()
 
-    def measured_baseline(self, accuracy: float) -> None:
-        """Use the untrained model's accuracy as the accuracy of chance, unless chance is known."""
-        if self.facts.random_baseline is None:
+    def measured_baseline(self, accuracy: float, weight: float | None = None) -> None:
+        """Use the untrained model's accuracy as the accuracy of chance, unless chance is known.
+
+        In a distributed run every process calls it before the first ``log``, which then has the mean over all of them.
+
+        Args:
+            accuracy: a fraction in [0, 1].
+            weight: its weight in the mean over processes, such as the number of examples.
+        """
+        if self.facts.random_baseline is None and self._processes.are_several:
+            self._measured = Quality.of(accuracy, weight=weight)
+        elif self.facts.random_baseline is None:
             with self.boundary.guard("the measured baseline"):
                 self.facts = replace(self.facts, random_baseline=require_baseline(accuracy))
 
@@ -307,8 +336,14 @@ class Monitor:
         return step // self.every_n_steps != self._step // self.every_n_steps
 
     def has_news(self, step: int) -> bool:
-        """Whether :meth:`log` gives values at this optimizer step, also without an accuracy."""
-        return self.is_due(step) or not self._is_baseline_logged or self.collector.has_ended_validation
+        """Whether :meth:`log` gives values at this optimizer step, also without an accuracy.
+
+        In a distributed run only the step decides: what this process alone knows would leave it waiting for others.
+        """
+        if self._is_off:
+            return False
+        validated = self.collector.has_ended_validation and not self._processes.are_several
+        return self.is_due(step) or not self._is_baseline_logged or validated
 
     def pass_over(self, step: int) -> None:
         """Record an optimizer step that logs nothing; :meth:`log` does this itself."""
@@ -325,11 +360,12 @@ class Monitor:
         *,
         weight: float | None = None,
         x: int | None = None,
+        together: bool = False,
     ) -> dict[str, float]:
         """The values of this optimizer step, empty where nothing is due; the sinks get them, too.
 
-        In a distributed run every process calls it at the same steps; an accuracy that comes between two steps at which
-        values are due is logged with the next ones.
+        In a distributed run every process calls it at the same steps; an accuracy or a validation that comes between
+        two steps at which values are due is logged with the next ones, unless ``together``.
 
         Args:
             step: optimizer steps done. Values are due when ``step // every_n_steps`` has changed.
@@ -338,14 +374,16 @@ class Monitor:
                 known: it has a standard error then.
             weight: the weight of this process's accuracy in the mean over processes, ``num_examples`` by default.
             x: where the sinks' x axis is, if that is not ``step``.
+            together: whether every process calls it here for sure, as after a validation that all of them ran: what
+                that gave is then logged at once.
 
         Returns:
             ``{key: value}``. The first call also gives the ``baseline/`` values.
         """
         x = step if x is None else x
-        return self._hand_out(
-            step, x, self.boundary.call("logging", self._log, step, x, accuracy, num_examples, weight)
-        )
+        given = accuracy, num_examples, weight
+        results = self.boundary.call("logging", self._log, step, x, *given, together=together)
+        return self._hand_out(step, x, results)
 
     def end_training(self, accuracy: float | Tensor | None = None, *, x: int | None = None) -> dict[str, float]:
         """Log the window of training that is still open: what the final table shows is of one moment, the end.
@@ -357,9 +395,10 @@ class Monitor:
             accuracy: a fraction in [0, 1], only where it is fresh.
             x: where the sinks' x axis is, if that is not the step.
         """
-        if not self.has_open_window:
+        if not self.has_open_window or self._is_off:
             return {}
         self._before_the_end = self.boundary.call("saving the state", self.state_dict)
+        self.boundary.call("reporting the differences", self._report_differences)
         step, x = self._step, self._step if x is None else x
         results = self.boundary.call("logging", self._log, step, x, accuracy, None, None, ends=True)
         return self._hand_out(step, x, results)
@@ -390,25 +429,32 @@ class Monitor:
         weight: float | None,
         *,
         ends: bool = False,
+        together: bool = False,
     ) -> Results | None:
         self.alarms = []
-        due, first, has_news = ends or self.is_due(step), not self._is_baseline_logged, ends or self.has_news(step)
+        due, first = ends or self.is_due(step), not self._is_baseline_logged
+        has_news = ends or (together and not self._is_off) or self.has_news(step)
         self.pass_over(step)
         if due:
             self._last_due = step
-        if not has_news and accuracy is None:
+        several = self._processes.are_several
+        if self._is_off or (not has_news and accuracy is None):
             return None
-        if not has_news and is_distributed():  # another process may have none here: it waits for the next values
+        if not has_news and several:  # another process may have none here: it waits for the next values
             self._held = accuracy, num_examples, weight
             return None
         if accuracy is None:
             accuracy, num_examples, weight = self._held
         self._held = None, None, None
+        # What fails from here on is not asked for again on this process alone.
+        self._is_baseline_logged = self._is_baseline_logged or several
         quality = self.boundary.call("the accuracy", Quality.of, accuracy, num_examples, weight) or Quality(unusable=1)
         # A short window at the end says little of the routers: it is only read where there was no other.
         whole = not ends or self.facts.num_windows == 0
-        window = self.collector.close(quality, due=due, first=first, routing=whole).reduced()
-        self._report_failures(window)
+        window = self._window(quality, step, due=due, first=first, routing=whole)
+        if window is None:
+            return None
+        self._report_failures(window, quality)
         if first or window.has_validation or not window.validates:  # a walk over all modules
             self._count()
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
@@ -419,13 +465,59 @@ class Monitor:
             self.boundary.call("the verdict on the routers", self._judge, step, x, window.training)
         return results
 
-    def _report_failures(self, window: Window) -> None:
-        """A metric that failed on another process alone is reported here as well."""
+    def _window(self, quality: Quality, step: int, *, due: bool, first: bool, routing: bool) -> Window | None:
+        """What all processes have seen; ``None`` where they do not log together, and log nothing from now on."""
+        close = functools.partial(self.collector.close, quality, due=due, first=first, routing=routing)
+        window = self.boundary.call("closing the window", close)
+        if window is None:
+            if not self._processes.are_several:
+                return None
+            failed = frozenset({"counts", "training", "validation", *self.feeds.names})
+            window = Window(due, first, self.collector.validates, quality, UNKNOWN, failed=failed)
+        if self._processes.are_several:
+            window = replace(window, baseline=self._measured, share=self._share)
+        try:
+            window = window.reduced(self._processes, step=step, due=due, first=first)
+        except ProcessesDisagree as error:
+            self.boundary.fail("logging", error, off=self._switch_off)
+            return None
+        if window.baseline.is_fresh:
+            with self.boundary.guard("the measured baseline"):
+                self.facts = replace(self.facts, random_baseline=require_baseline(window.baseline.accuracy))
+        self._measured = Quality()
+        if window.validates:  # also if only on another process
+            self.collector.expect_validation(expected=True)
+        return window
+
+    @functools.cached_property
+    def _share(self) -> Share:
+        experts = [parameter for layer in self.layers for parameter in layer.expert_parameters()]
+        return self.boundary.call("the device mesh", share_of, self.model, experts) or Share()
+
+    def _switch_off(self) -> None:
+        self._is_off = True
+        self.detach()
+
+    def _report_failures(self, window: Window, own: Quality) -> None:
+        """What failed on another process alone is reported here as well."""
         for name in window.failed & self.feeds.names:
             part = self.feeds.part(name)
             if part not in self.boundary.failed:
                 error = RuntimeError("it failed on another process, or differs from what that measures")
                 self.boundary.fail(part, error, off=functools.partial(self.feeds.disable, name))
+        lost = [name for name in LOST if name in window.failed and (self.layers or name in {"quality", "counts"})]
+        for name in lost:
+            self.boundary.warn(name, f"a process could not read {LOST[name]}, which are left out on all")
+        if window.quality.unusable and not own.unusable:
+            self.boundary.warn("the accuracy", "the accuracy of another process is no fraction in [0, 1]: none is used")
+        self._differed |= {LOST[name] for name in lost} | {*map(self.feeds.part, window.failed & self.feeds.names)}
+
+    def _report_differences(self) -> None:
+        """Say again, at the end, what could not be reduced."""
+        if self._differed and self._processes.are_several:
+            parts = ", ".join(sorted(self._differed))
+            said = f"left out, since it failed on a process or differs between them: {parts}"
+            self.boundary.warn("processes", said, UserWarning)
 
     def _judge(self, step: int, x: int, routing: RoutingSums) -> None:
         """Keep the loads for the heatmap, and warn once about each newly unhealthy router."""
@@ -450,7 +542,7 @@ class Monitor:
 
         The sinks get it, with the charts and the verdict on the routers.
         """
-        if not is_distributed():
+        if not self._processes.are_several:
             self.end_training()
         self.boundary.call("reporting what is absent", self.reports.warn_about_missing)
         table = self._table()

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from intensive_callbacks.distributed import is_distributed, reduce_states
+from intensive_callbacks.monitor.sharing import ALONE, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from intensive_callbacks.distributed import Processes
     from intensive_callbacks.monitor.states import States
     from intensive_callbacks.routing.sums import RoutingSums
 
@@ -103,6 +104,9 @@ class Counts:
     bits: float = 0
 
 
+UNKNOWN = Counts(examples=math.nan, tokens=math.nan, joules=math.nan)
+
+
 @dataclass(frozen=True)
 class Window:
     """One logging step's sums.
@@ -117,7 +121,11 @@ class Window:
         validation: the routing of the validation that ended since the last logging step; ``None`` where there was none.
         sums: states of metrics that are fed as the model runs, by the metric's name and the state's, to be added.
         samples: the same, to be concatenated.
-        failed: those of these metrics that failed, on any process.
+        failed: those of these metrics that failed, on any process, and ``"counts"``, ``"training"`` or ``"validation"``
+            where that could not be read.
+        baseline: the accuracy of the untrained model, where it was measured.
+        layout: sums of the observed layers, to read what only other processes have.
+        share: which of the processes that work on the same batch this one is.
     """
 
     is_due: bool = True
@@ -130,54 +138,107 @@ class Window:
     sums: Mapping[str, States] = field(default_factory=dict)
     samples: Mapping[str, States] = field(default_factory=dict)
     failed: frozenset[str] = frozenset()
+    baseline: Quality = field(default_factory=Quality)
+    layout: RoutingSums | None = None
+    share: Share = ALONE
 
     @property
     def has_validation(self) -> bool:
         """Whether a validation has ended since the last logging step."""
         return self.validation is not None
 
-    def reduced(self) -> Window:
-        """The same over all processes: one fused reduction."""
-        if not is_distributed():
+    def reduced(self, processes: Processes, **where: int) -> Window:
+        """The same over all processes: one fused reduction.
+
+        Args:
+            processes: the processes that train together.
+            where: integers that must be the same on all of them, such as the step.
+
+        Raises:
+            ProcessesDisagree: if they are not.
+        """
+        if not processes.are_several:
             return self
-        numbers = [*_numbers(self.quality), *_numbers(self.counts)]
-        sums = {"window/numbers": torch.tensor(numbers, dtype=torch.float64)}
+        sums = {"quality/numbers": self._of_the_batch(), "counts/numbers": self._of_this_process()}
         for name, routing in (("training", self.training), ("validation", self.validation)):
             if routing:
-                sums[f"{name}/routing"] = routing.packed()
+                packed = routing.packed()
+                sums[f"{name}/routing"] = torch.zeros_like(packed) if self.share.repeats_tokens else packed
         sums |= _flat(self.sums)
-        summed, samples, failed = reduce_states(sums, _flat(self.samples), self.failed)
-        numbers = summed["window/numbers"].tolist()
-        split = len(fields(Quality))
+        samples = _flat(self.samples)
+        optional = {"validation", *filter(_is_tap, [*self.sums, *self.samples])}
+        summed, collected, failed = processes.reduce(sums, samples, self.failed, optional, where)
+        return self._with(summed, collected, failed)
+
+    def _of_the_batch(self) -> Tensor:
+        """What processes that share a batch all have, each in a row of its own."""
+        own = [*_numbers(self.quality), *_numbers(self.baseline), *(getattr(self.counts, name) for name in ONCE)]
+        numbers = torch.zeros(self.share.size, len(own), dtype=torch.float64)
+        numbers[self.share.index] = torch.tensor(own, dtype=torch.float64)
+        return numbers
+
+    def _of_this_process(self) -> Tensor:
+        """What every process has of its own, whether it validates, and that it is one."""
+        return torch.tensor([*_numbers(self.counts), self.validates, 1], dtype=torch.float64)
+
+    def _with(self, summed: Mapping[str, Tensor], samples: Mapping[str, Tensor], failed: set[str]) -> Window:
+        """This window with what all processes have."""
+        rows, split = summed["quality/numbers"], len(fields(Quality))
+        counts, validates, size = UNKNOWN, float(self.validates), 1.0
+        if "counts" not in failed:
+            *numbers, validates, size = summed["counts/numbers"].tolist()
+            once = dict(zip(ONCE, rows[:, 2 * split :].amax(0).tolist(), strict=True))
+            counts = replace(Counts(*numbers), **once)
+        # Where some validate and others do not yet, what the taps saw is of two kinds.
+        mixed = 0 < validates < size
+        states = [_nested(each, failed, mixed=mixed) for each in (summed, samples)]
         return replace(
             self,
-            quality=Quality(*numbers[:split]),
-            counts=Counts(*numbers[split:]),
-            training=_routing(self.training, summed.get("training/routing")),
-            validation=_routing(self.validation, summed.get("validation/routing")),
-            sums=_nested(summed, self.sums),
-            samples=_nested(samples, self.samples),
+            validates=validates > 0,
+            quality=_one_of(rows[:, :split]),
+            baseline=_one_of(rows[:, split : 2 * split]),
+            counts=counts,
+            training=_routing(self.training or self.layout, summed.get("training/routing")),
+            validation=_routing(self.validation or self.layout, summed.get("validation/routing")),
+            sums={name: states[0].get(name, {}) for name in states[0].keys() | states[1].keys()},
+            samples={name: states[1].get(name, {}) for name in states[0].keys() | states[1].keys()},
             failed=frozenset(failed),
         )
+
+
+# What processes that share a batch all count.
+ONCE = ("examples", "tokens", "has_tokens")
+PARTS = ("quality", "counts", "training", "validation")
 
 
 def _numbers(sums: Quality | Counts) -> list[float]:
     return [float(getattr(sums, each.name)) for each in fields(sums)]
 
 
+def _one_of(rows: Tensor) -> Quality:
+    """The accuracy of the first of the processes that share a batch that has one; unusable where any is."""
+    first = Quality(*rows[int((rows[:, 1] > 0).int().argmax())].tolist())
+    return replace(first, unusable=float(rows[:, 3].sum()))
+
+
+def _is_tap(name: str) -> bool:
+    return name.startswith("tap")
+
+
 def _flat(states: Mapping[str, States]) -> dict[str, Tensor]:
     return {f"{metric}/{name}": value for metric, named in states.items() for name, value in named.items()}
 
 
-def _routing(own: RoutingSums | None, packed: Tensor | None) -> RoutingSums | None:
+def _routing(like: RoutingSums | None, packed: Tensor | None) -> RoutingSums | None:
     """The sums of all processes; ``None`` where they do not all have the same layers."""
-    return None if own is None or packed is None else own.with_packed(packed)
+    return None if like is None or packed is None else like.with_packed(packed)
 
 
-def _nested(flat: Mapping[str, Tensor], like: Mapping[str, States]) -> dict[str, States]:
+def _nested(flat: Mapping[str, Tensor], failed: set[str], *, mixed: bool) -> dict[str, States]:
     """The states by metric; without a metric that failed, which has none left."""
-    return {
-        metric: {name: flat[f"{metric}/{name}"] for name in named}
-        for metric, named in like.items()
-        if all(f"{metric}/{name}" in flat for name in named)
-    }
+    nested: dict[str, States] = {}
+    for name, value in flat.items():
+        metric, _, state = name.partition("/")
+        if metric not in PARTS and metric not in failed and not (mixed and _is_tap(metric)):
+            nested.setdefault(metric, {})[state] = value
+    return nested

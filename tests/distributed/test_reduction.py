@@ -61,3 +61,19 @@ def test_a_wrapped_model_gives_the_values_of_the_bare_one(tmp_path, wrap, num_ac
     for values in workers.spawn(2, tmp_path, workers.watch_wrapped, WRAPPED[wrap], num_accumulated):
         assert values.keys() == expected.keys()
         assert values == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_part_that_a_process_may_lack_comes_from_the_others(tmp_path):
+    for values, failed in workers.spawn(3, tmp_path, workers.reduce_what_one_has):
+        assert values == {"same/load": [3.0], "maybe/load": [7.0, 0.0], "maybe/rows": [[2.0, 3.0]]}
+        assert failed == {"certain"}
+
+
+def test_samples_of_very_unequal_sizes(tmp_path):
+    for length, total in workers.spawn(2, tmp_path, workers.reduce_unequal_samples):
+        assert (length, total) == (1 + 200_000, 1.0)
+
+
+def test_processes_at_different_steps_all_hear_of_it(tmp_path):
+    for said in workers.spawn(3, tmp_path, workers.reduce_at_different_steps):
+        assert "step 10 and 17" in said

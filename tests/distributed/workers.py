@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -13,24 +14,25 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from intensive_callbacks import ConfigurationEntropyScore, Monitor, Tap
-from intensive_callbacks.distributed import reduce_states
+from intensive_callbacks.distributed import ProcessesDisagree, reduce_states
 
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "gather", "reduce")
 
 
-def _enter(rank, world_size, store, work, arguments, results):  # noqa: PLR0917 - mp.spawn passes them by position
+def _enter(rank, world_size, store, work, arguments, results, seconds):  # noqa: PLR0917 - mp.spawn passes them by position
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    limit = timedelta(seconds=seconds)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size, timeout=limit)
     results[rank] = work(rank, world_size, *arguments)
     dist.destroy_process_group()
 
 
-def spawn(world_size, tmp_path, work, *arguments):
-    """What ``work(rank, world_size, *arguments)`` returns in each of so many processes."""
+def spawn(world_size, tmp_path, work, *arguments, seconds=60):
+    """What ``work(rank, world_size, *arguments)`` returns in each of so many processes, none of which waits longer."""
     store = tmp_path / f"store-{world_size}-{work.__name__}"
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_enter, args=(world_size, store, work, arguments, results), nprocs=world_size)
+        mp.spawn(_enter, args=(world_size, store, work, arguments, results, seconds), nprocs=world_size)
         return [results[rank] for rank in range(world_size)]
 
 
@@ -153,3 +155,28 @@ def watch_wrapped(rank, world_size, wrap, num_accumulated):
             monitor.observe(part)
             forward(part).sum().backward()
         return {key: value for key, value in monitor.log(1).items() if not key.startswith("cost/")}
+
+
+def reduce_what_one_has(rank, world_size):
+    """An optional part on the last process alone, and one beside it that all must have."""
+    sums, samples = {"same/load": torch.ones(1)}, {}
+    if rank == world_size - 1:
+        sums |= {"maybe/load": torch.tensor([7.0, 0.0]), "certain/load": torch.ones(1)}
+        samples["maybe/rows"] = torch.tensor([[2.0, 3.0]])
+    sums, samples, failed = reduce_states(sums, samples, optional={"maybe"})
+    return {name: value.tolist() for name, value in {**sums, **samples}.items()}, failed
+
+
+def reduce_unequal_samples(rank, world_size):
+    """One number here, and so much there that what is packed is padded by more than a zip file's search for its end."""
+    rows = torch.zeros(200_000) if rank else torch.ones(1)
+    _, samples, _ = reduce_states({}, {"tap/rows": rows})
+    return len(samples["tap/rows"]), float(samples["tap/rows"].sum())
+
+
+def reduce_at_different_steps(rank, world_size):
+    try:
+        reduce_states({"a/b": torch.ones(1)}, where={"step": 17 if rank == 1 else 10})
+    except ProcessesDisagree as error:
+        return str(error)
+    return ""

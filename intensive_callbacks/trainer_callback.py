@@ -194,7 +194,8 @@ class IntensiveTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ig
                 "what needs an accuracy is not computed. Return it from compute_metrics, name another key, or pass "
                 "accuracy=None",
             )
-        self._log(state, known.get(self.accuracy) if self.accuracy else None)
+        # All processes evaluate, and each has the metrics of all examples.
+        self._log(state, known.get(self.accuracy) if self.accuracy else None, together=True)
 
     def _take_baseline(self, metrics: Mapping[str, Any]) -> None:
         if self.monitor is None or self.accuracy is None:
@@ -231,9 +232,9 @@ class IntensiveTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ig
         finally:
             remove_hooks(self.monitor.model)
 
-    def _log(self, state: TrainerState, accuracy: Any) -> None:
+    def _log(self, state: TrainerState, accuracy: Any, *, together: bool = False) -> None:
         if self.monitor is not None:
-            self._publish(state, self.monitor.log(state.global_step, accuracy))
+            self._publish(state, self.monitor.log(state.global_step, accuracy, together=together))
 
     def _publish(self, state: TrainerState, values: Mapping[str, float]) -> None:
         """Put the values where the Trainer keeps what it logs."""

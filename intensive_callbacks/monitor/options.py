@@ -34,6 +34,7 @@ class MonitorOptions(TypedDict, total=False):
     observe: str
     strict: bool
     alert: bool
+    process_group: Any
 
 
 def check_options(every_n_steps: int, random_baseline: float | None, observe: str) -> None:

@@ -45,24 +45,32 @@ class TrainingMemory:
 
     def __init__(self, model: nn.Module, weights: int) -> None:
         self._model, self._weights, self._num_elements = weakref.ref(model), weights, _num_elements(model)
+        self._devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
         self._optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-        self._num_searches = 0
+        self._num_searches = self._num_states = 0
+        self._num_bytes: int | None = None
 
     def num_bytes(self) -> int | None:
         """Bytes so far, once the optimizer has stepped; ``None`` where they cannot be told.
 
-        Nothing is synchronized. Optimizers are searched for a few times only, since that walks over all objects.
+        Nothing is synchronized. Optimizers are searched for a few times only, since that walks over all objects, and
+        their states are counted anew only where there are more of them.
         """
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if self._devices and not is_distributed:
+            return sum(map(torch.cuda.max_memory_allocated, self._devices))
         model = self._model()
         if model is None:
             return None
-        devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if devices and not is_distributed:
-            return sum(torch.cuda.max_memory_allocated(device) for device in devices)
         if self._num_searches < MAX_SEARCHES:
             self._num_searches += 1
             self._optimizers.update(optimizers_of(model))
+        num_states = sum(len(each.state) for each in self._optimizers)
+        if num_states != self._num_states or self._num_bytes is None:
+            self._num_states, self._num_bytes = num_states, self._counted(model)
+        return self._num_bytes
+
+    def _counted(self, model: nn.Module) -> int | None:
         # The first FSDP replaces the parameters by this process's share of them.
         if not self._optimizers or _num_elements(model) != self._num_elements:
             return None

@@ -47,7 +47,7 @@ class Decision:
         self.ranking: Tensor | None = None
         self.table: Tensor | None = None
         self.num_tokens = 0
-        self._device, self._is_plain = torch.device("cpu"), False
+        self._hidden: Tensor | None = None
         self._selections: list[Tensor] = []
         self._seen: dict[str, list[Tensor]] = {}
         self._width: int | None = None
@@ -62,12 +62,10 @@ class Decision:
 
     def begin(self, inputs: tuple[Any, ...], reading: Reading) -> None:
         """A forward with these inputs begins: the first floating-point tensor has the tokens."""
-        self.clear()
         self.reading = reading
         for hidden in inputs:
             if isinstance(hidden, Tensor) and hidden.is_floating_point():
-                self._device = hidden.device
-                self._is_plain = type(hidden) in (Tensor, torch.nn.Parameter) and not hidden.is_meta
+                self._hidden = hidden
                 if hidden.dim() > 1:
                     self.num_tokens = hidden.numel() // max(hidden.shape[-1], 1)
                 return
@@ -80,7 +78,7 @@ class Decision:
     @property
     def is_plain(self) -> bool:
         """Whether the forward computes numbers that can be looked at."""
-        return self._is_plain
+        return type(self._hidden) in (Tensor, torch.nn.Parameter) and not self._hidden.is_meta
 
     def adopt(self, reading: Reading) -> None:
         """Read this forward as it was proven."""
@@ -93,12 +91,12 @@ class Decision:
 
     def select(self, ids: Tensor) -> None:
         """The forward selected these experts; of several selections :meth:`_selected` says which count."""
-        self.expert_ids, self.dispatch = ids.detach(), None
+        self.expert_ids, self.dispatch = ids, None
         self._selections.append(self.expert_ids)
 
     def rewrite(self, ids: Tensor) -> None:
         """The forward moved or masked the ids that it had selected."""
-        self.expert_ids = ids.detach()
+        self.expert_ids = ids
         alike = [i for i, each in enumerate(self._selections) if each.shape == ids.shape]
         if alike:
             self._selections[alike[-1]] = self.expert_ids
@@ -166,9 +164,9 @@ class Decision:
         else:
             self.source, self.dispatch = source, None
             self._selections.clear()
-            self.expert_ids = ids.detach()[..., None] if ids.dim() == 1 else ids.detach()
-            if isinstance(weights, Tensor) and weights.numel() == self.expert_ids.numel():
-                self.weights = weights.detach()
+            self.expert_ids = ids[..., None] if ids.dim() == 1 else ids
+            if isinstance(weights, Tensor) and weights.numel() == ids.numel():
+                self.weights = weights
             return
         self._width = None if self.expert_ids is None else self.expert_ids.shape[-1]
         self.source, self.expert_ids, self.weights = source, None, None
@@ -187,12 +185,14 @@ class Decision:
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         else:
             probabilities = None
-        fits = self.weights is not None and ids is not None and self.weights.numel() == ids.numel()
+        weights = None
+        if self.weights is not None and ids is not None and self.weights.numel() == ids.numel():
+            weights = self.weights.detach().reshape(ids.shape)
         return RouterSample(
             self.name,
             self.num_classes,
             expert_ids=ids,
-            weights=self.weights.reshape(ids.shape) if fits and self.weights is not None and ids is not None else None,
+            weights=weights,
             dispatch=dispatch,
             probabilities=probabilities,
             logits=logits if logits is not None and logits.shape[0] == num_tokens else None,
@@ -207,7 +207,8 @@ class Decision:
             return None, proven
         if self.reading.is_dense:
             shape = (self.num_tokens, self.num_classes)
-            return None, torch.ones(shape, dtype=torch.bool, device=self._device)
+            device = None if self._hidden is None else self._hidden.device
+            return None, torch.ones(shape, dtype=torch.bool, device=device)
         return None, None if self.dispatch is None else self.dispatch.reshape(-1, self.num_classes)
 
     def usual(self) -> Tensor | None:
@@ -238,7 +239,7 @@ class Decision:
         ids = seen if seen.dim() == 2 else seen.reshape(-1, seen.shape[-1])
         if self.weights is not None and self.num_classes > self.num_experts:
             # A token that chose to compute nothing may be shown to the experts as the first one's, with no weight.
-            nothing = (self.weights.reshape(ids.shape) == 0) & (ids == 0)
+            nothing = (self.weights.detach().reshape(ids.shape) == 0) & (ids == 0)
             ids = ids.masked_fill(nothing, self.num_classes - 1)
         if self.dispatch is not None and self.dispatch.numel() == ids.shape[0] * self.num_classes:
             slots = ids.clamp(0, self.num_classes - 1)

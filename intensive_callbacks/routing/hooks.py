@@ -166,7 +166,8 @@ class LayerHooks:
     def _clear(self) -> None:
         self._aside = False
         self.decision.clear()
-        self._rows.clear()
+        if not self._rows.is_clear:  # a list of 256 experts takes longer to clear than all the rest
+            self._rows.clear()
 
     def _see_call(
         self, handlers: tuple[Handler, ...], name: str, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -232,7 +233,7 @@ class LayerHooks:
         self._depth -= 1
         if self._depth > 0:
             return
-        was_watched = self._watching is not None
+        was_watched = self._watching is not None and self._proof is None
         if self._watching is not None:
             self._watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._watching = None
@@ -296,8 +297,12 @@ class LayerHooks:
         ids = None if context.sampling or context.on_sample is not None else self.decision.ids()
         if ids is not None:  # nearly every step of a training: as little as possible
             self.has_read = True
-            self._statistics.count(ids, context.mask_for(self.layer.name, ids.shape[0]))
-            self._expect(*ids.shape)
+            num_rows, width = ids.shape
+            mask = context.mask_for(self.layer.name, num_rows)
+            entered, k = self._rows_entered(num_rows), self.decision.top_k or width
+            self._statistics.count(ids, mask, k if entered == num_rows else 0)
+            if entered != num_rows:
+                self._statistics.expect(k, entered, context.mask_for(self.layer.name, entered))
         elif (sample := self.decision.sample()) is not None:
             self._observe(sample)
             self._expect(sample.num_tokens, None if sample.expert_ids is None else sample.expert_ids.shape[1])
@@ -306,16 +311,19 @@ class LayerHooks:
 
     def _expect(self, num_rows: int, width: int | None) -> None:
         """Add the selections that were to be made by the tokens that entered, however many were read."""
-        decision, context = self.decision, self._context
+        decision = self.decision
         num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
-        if not num_selections:
-            return
-        entered = decision.num_tokens or num_rows
+        if num_selections:
+            rows = self._rows_entered(num_rows)
+            self._statistics.expect(num_selections, rows, self._context.mask_for(self.layer.name, rows))
+
+    def _rows_entered(self, num_rows: int) -> int:
+        """The rows that the tokens which entered the layer make, where ``num_rows`` were read."""
+        entered = self.decision.num_tokens or num_rows
         if self._rows_per_token is None and num_rows and not torch.compiler.is_compiling():
             times, rest = divmod(num_rows, entered)
             self._rows_per_token = times if rest == 0 else 0
-        rows = entered * self._rows_per_token if self._rows_per_token else num_rows or entered
-        self._statistics.expect(num_selections, rows, context.mask_for(self.layer.name, rows))
+        return entered * self._rows_per_token if self._rows_per_token else num_rows or entered
 
     def _count_at_experts(self, *, filled: bool) -> None:
         """Count the rows that the experts received; what of the selections did not arrive was dropped."""

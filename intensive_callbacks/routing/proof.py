@@ -45,6 +45,7 @@ class ExpertRows:
         outputs: what each returned for the first tokens.
         stacked: the rows of experts in one tensor, if a product with them was seen.
         are_masked: whether all experts are called with all rows, some of them set to zero.
+        is_clear: whether nothing was seen in this forward.
     """
 
     def __init__(self, layer: MoELayer) -> None:
@@ -60,6 +61,7 @@ class ExpertRows:
 
     def clear(self) -> None:
         """Begin a forward."""
+        self.is_clear = True
         self.rows = [0] * self.num_experts
         self.filled: list[list[Tensor]] = [[] for _ in range(self.num_experts)]
         self.outputs: dict[int, Tensor] = {}
@@ -68,6 +70,7 @@ class ExpertRows:
 
     def arrive(self, expert: int, args: tuple[Any, ...], kwargs: dict[str, Any], *, filled: bool) -> None:
         """An expert is called; ``filled`` also counts the rows that are not zero."""
+        self.is_clear = False
         rows = next((x for x in (*args, *kwargs.values()) if _has_rows(x)), None)
         if rows is not None:
             self.rows[expert] += _num_rows(rows)
@@ -85,6 +88,7 @@ class ExpertRows:
         tensors = [x for x in operands if isinstance(x, Tensor)]
         if self.stacked is not None or not any(_storage(x) in self._weights for x in tensors):
             return
+        self.is_clear = False
         others = [x for x in tensors if _storage(x) not in self._weights and x.is_floating_point()]
         buffers = [x for x in others if x.dim() > 2 and x.shape[0] == self.num_experts]
         if "offs" in call.kwargs:  # tokens sorted by their experts

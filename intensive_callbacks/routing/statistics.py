@@ -13,6 +13,7 @@ from intensive_callbacks.functional.routing import (
     token_log_partition,
     token_margin,
 )
+from intensive_callbacks.routing.kept import KeptIds, count_kept
 
 if TYPE_CHECKING:
     from intensive_callbacks.routing.sample import RouterSample
@@ -84,9 +85,11 @@ class RoutingStatistics:
             self._one = torch.ones(1, dtype=torch.int64, device=self.device)
         # Numbers of tokens that the host knows wait here for the next reading: no operator per forward for them.
         self._waiting: dict[str, int] = {}
+        self.kept = KeptIds()
 
     def states(self) -> dict[str, Tensor]:
         """The sums by name, as of now: the accumulators themselves, not copies."""
+        count_kept([self])
         for name, number in self._waiting.items():
             self._sums[name].add_(number)
         self._waiting.clear()
@@ -109,11 +112,13 @@ class RoutingStatistics:
         return [self._waiting.get(name, 0) for name in COUNTS[3:]]
 
     def forget_waiting(self) -> None:
-        """Drop what :meth:`waiting` returns: the accumulators are about to be overwritten."""
+        """Drop what is still to be added: the accumulators are about to be overwritten."""
         self._waiting.clear()
+        self.kept.forget()
 
     def to(self, device: torch.device | str) -> None:
         """Move the sums to another device; where they are already there they stay the same tensors."""
+        count_kept([self])
         self.device = torch.device(device)
         with torch.inference_mode(mode=False):
             self._sums = {name: state.to(device) for name, state in self._sums.items()}
@@ -121,6 +126,8 @@ class RoutingStatistics:
 
     def expect(self, num_selections: int, num_tokens: int, mask: Tensor | None) -> None:
         """Add the selections that the tokens which entered the layer were to make; ``mask`` leaves out padding."""
+        if num_selections == 0:
+            return
         if mask is None:
             self._add_tokens("num_expected", num_selections * num_tokens, None)
         else:
@@ -154,8 +161,24 @@ class RoutingStatistics:
         self._counts[-1].add_(num_dropped)
         self._add_tokens("num_tokens", num_tokens, None)
 
-    def count(self, ids: Tensor, mask: Tensor | None) -> None:
-        """Add the ids ``[T, k]`` that one forward selected, those of padding left out."""
+    def count(self, ids: Tensor, mask: Tensor | None, num_expected: int = 0) -> None:
+        """Add the ids ``[T, k]`` that one forward selected, those of padding left out.
+
+        Each token also was to make ``num_expected`` selections. Mostly the ids are kept, and counted when the sums are
+        read: nothing may write into them or the mask before.
+        """
+        if torch.compiler.is_compiling() or not self.kept.keep(ids, mask, num_expected, self.device):
+            self._count_now(ids, mask)
+            self.expect(num_expected, ids.shape[0], mask)
+            self._add_tokens("num_tokens", ids.shape[0], mask)
+            return
+        if mask is None:
+            self._wait("num_tokens", ids.shape[0])
+            self._wait("num_expected", ids.shape[0] * num_expected)
+        if self.kept.is_full:
+            count_kept([self])
+
+    def _count_now(self, ids: Tensor, mask: Tensor | None) -> None:
         ids = ids if ids.dtype == torch.int64 else ids.to(torch.int64)
         slots = ids.clamp(-2, self.num_experts)  # -2 and E, the invalid ones, are slot E modulo E + 2
         ones = self._one if mask is None else mask[:, None].to(torch.int64)
@@ -164,7 +187,6 @@ class RoutingStatistics:
         else:
             slots = slots.flatten().remainder(self.num_experts + 2)
             self._counts.scatter_add_(0, slots, ones.expand(ids.shape).flatten())
-        self._add_tokens("num_tokens", ids.shape[0], mask)
 
     def _count_dispatch(self, dispatch: Tensor, mask: Tensor | None) -> None:
         self._counts[:-2].add_((dispatch if mask is None else dispatch & mask[:, None]).sum(0))
@@ -175,7 +197,10 @@ class RoutingStatistics:
         elif torch.compiler.is_compiling():  # a number that changes would be compiled anew
             self._sums[name].add_(number)
         else:
-            self._waiting[name] = self._waiting.get(name, 0) + number
+            self._wait(name, number)
+
+    def _wait(self, name: str, number: int) -> None:
+        self._waiting[name] = self._waiting.get(name, 0) + number
 
     def _add(self, name: str, values: Tensor, mask: Tensor | None) -> None:
         """Add a value per token, ``[T]`` or ``[T, E]``, without those of padding."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from intensive_callbacks.routing.kept import count_kept
 from intensive_callbacks.routing.statistics import COUNTS, PER_EXPERT, row_columns
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def _accumulators(layers: Iterable[RoutingStatistics]) -> tuple[list[Tensor], li
 
 def _read(layers: list[RoutingStatistics], device: torch.device | str) -> Tensor:
     """The rows ``[L, W]`` of layers with equally many experts."""
+    count_kept(layers)
     devices = _by_device(layers)
     parts = []
     for rows in devices.values():

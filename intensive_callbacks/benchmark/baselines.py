@@ -87,7 +87,7 @@ def neighbors(row: BenchmarkRow, published: Iterable[BenchmarkRow], limit: int =
         ...                     active_params=3e9)
         >>> near = [row for row in neighbors(mine, load_baselines("language"), limit=3) if row.featured]
         >>> [row.model for row in near]
-        ['Llama-3.2-3B', 'Granite-3.0-2B', 'Gemma-2-2B']
+        ['Qwen2.5-3B', 'Falcon3-3B', 'Llama-3.2-3B']
     """
     rows = list(published)
     by_protocol: dict[str, list[tuple[float, int]]] = {}

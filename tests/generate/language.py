@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generate import swallow
 from generate.sources import SOURCES
 from generate.tables import cells_of, figures, lines_of
 
@@ -318,6 +319,9 @@ def _scored(cache: Path) -> Iterator[dict[str, Any]]:
                 yield _row(model, (scores.task, scores.protocol), figure, (source.cited, source.url))
     yield from _by_model(cache)
     yield from _leaderboard(cache)
+    source = SOURCES["swallow"]
+    for model, task, protocol, percent in swallow.scores(cache):
+        yield _row(model, (task, protocol), percent, (source.cited, source.url))
     with (HERE / "by_hand.csv").open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
             group, cited = (cells["task"], cells["protocol"]), (cells["source"], cells["url"])

@@ -55,11 +55,26 @@ def found(cells: dict[str, str], lines: list[str]) -> bool:
     if "/ObsScaling/" in cells["url"]:  # which prints all digits of the fraction
         line = next((line for line in lines if line.startswith(f"{cells['model']},")), ",,,,,nan")
         return f"{float(line.split(',')[5]):.4f}" == f"{float(cells['accuracy']):.4f}"
+    if "/swallow-llm/" in cells["url"]:  # which prints fractions, a block of lines for each model
+        return in_block(cells, "\n".join(lines))
     task, names = TASKS.get(cells["task"], r"(?!)"), names_of(cells["model"])
     return any(
         stands_in(line, printed(cells)) and (re.search(task, line) or all(name in words(line) for name in names))
         for line in lines
     )
+
+
+def in_block(cells: dict[str, str], text: str) -> bool:
+    """Whether a model of this name, or one that was trained from it, has this fraction in English."""
+    label = cells["task"].replace("-Diamond", "")
+    part = "en_pre" if label == "MMLU" else "en_post"
+    with Path(__file__).with_name("swallow.csv").open(encoding="utf-8", newline="") as file:
+        names = {row["id"] for row in csv.DictReader(file) if row["model"] == cells["model"]}
+    for block in text.split("\n- id: "):
+        score = re.search(rf"\n    {part}:\n(?:      .*\n)*?      {label}: (\S+)\n", f"{block}\n")
+        if block.partition("\n")[0] in names and score and float(score[1]) == float(cells["accuracy"]):
+            return True
+    return False
 
 
 def names_of(model: str) -> list[str]:

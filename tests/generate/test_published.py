@@ -85,7 +85,7 @@ def test_sizes_of_language_models_are_counted_or_published():
 # Released in the second half of 2024 or later, by the sources; the mixtures are those with inactive parameters.
 RECENT = re.compile(
     r"Qwen2\.5|Qwen3|Gemma-3|Llama-3\.[123]|Llama-4|DeepSeek-(V2\.5|V3|R1)|Kimi|Hunyuan|dots|LongCat|MiMo|MiniMax|GLM|Seed-OSS"
-    r"|gpt-oss|Ling|Moonlight|Granite|Phi-3\.5|Phi-4|Mistral-Nemo"
+    r"|gpt-oss|Ling|Moonlight|Granite|Phi-3\.5|Phi-4|Falcon3|Gemma-4|Nemotron|Olmo-3|Mistral-Nemo"
 )
 
 

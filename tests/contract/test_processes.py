@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from contract.cases import CASES
+from intensive_callbacks.distributed import Processes
 from intensive_callbacks.monitor.states import compute_unwrapped, put_states, take_states
 from intensive_callbacks.monitor.window import Window
 
@@ -20,7 +21,7 @@ def _compute(rank, store, results):
         metric._update_count += 1  # the empty rank computes too
         values.append(metric.compute().tolist())
         sums, samples = take_states(metric)
-        window = Window(sums={"metric": sums}, samples={"metric": samples}).reduced()
+        window = Window(sums={"metric": sums}, samples={"metric": samples}).reduced(Processes())
         put_states(metric, window.sums["metric"], window.samples["metric"])
         fused.append(compute_unwrapped(metric).tolist())
     results[rank] = values, fused

@@ -118,7 +118,7 @@ class Pynvml(SimpleNamespace):
 @pytest.fixture
 def with_energy(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", Pynvml(1000))
-    monkeypatch.setattr(energy, "_handles", lambda _devices: ["a GPU"])
+    monkeypatch.setattr(energy, "_handles", lambda _devices: (["a GPU"], ""))
 
 
 @pytest.mark.parametrize(("holder", "name"), FUNCTIONS, ids=lambda each: getattr(each, "__name__", each))
@@ -197,7 +197,7 @@ def test_under_a_mode_of_the_user_nothing_is_counted_or_left():
 
 
 def test_a_gpu_that_is_lost_is_one_warning_and_no_joules(monkeypatch):
-    monkeypatch.setattr(energy, "_handles", lambda _devices: ["a GPU"])
+    monkeypatch.setattr(energy, "_handles", lambda _devices: (["a GPU"], ""))
     monkeypatch.setitem(sys.modules, "pynvml", Pynvml(reads=3))
     times = iter(range(100))
     pace = Pace(nn.Linear(2, 2), clock=lambda: next(times))
@@ -209,7 +209,7 @@ def test_a_gpu_that_is_lost_is_one_warning_and_no_joules(monkeypatch):
 
 
 def test_an_energy_meter_warns_when_its_gpu_is_lost(monkeypatch):
-    monkeypatch.setattr(energy, "_handles", lambda _devices: ["a GPU"])
+    monkeypatch.setattr(energy, "_handles", lambda _devices: (["a GPU"], ""))
     monkeypatch.setitem(sys.modules, "pynvml", Pynvml(reads=1))
     with pytest.warns(RuntimeWarning, match="reading the energy failed"), energy.EnergyMeter([0]) as meter:
         pass

@@ -57,10 +57,10 @@ def accuracy_of(prediction):
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
 
 
-def train(folder, callbacks, *, resume=None, **settings):
+def train(folder, callbacks, *, resume=None, learning_rate=0.1, **settings):
     """A training in steps of 8 examples, of SGD without clipping, evaluated every four steps."""
     model = Classifier()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
     arguments = transformers.TrainingArguments(
         **{
             "output_dir": folder,

@@ -370,6 +370,7 @@ def _row(model: str, group: tuple[str, str], printed: str, cited: tuple[str, str
         "total_params": total,
         "active_params": active,
         "bytes_per_param": BYTES.get(facts["format"]),
+        "num_bytes": COUNTED[facts["configuration"]]["num_bytes"] if facts["format"] == "MXFP4" else None,
         "per": "token",
         "num_examples": EXAMPLES[task],
         "num_tokens": facts["num_tokens"] and int(float(facts["num_tokens"])),

@@ -74,7 +74,7 @@ def test_sizes_of_language_models_are_counted_or_published():
             assert total == printed_size(cells["published_total"])
             assert active == printed_size(cells["published_active"])
             assert cells["convention"] == "as published"
-        if cells["num_bytes"]:
+        if cells["bytes_per_param"]:
             assert exact(cells["num_bytes"]) == total * exact(cells["bytes_per_param"])
         assert (
             cells["num_examples"]
@@ -126,3 +126,11 @@ def test_sizes_of_vision_language_models_are_counted_or_published():
 
 def test_the_tables_of_the_page_are_current():
     assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/generate/page.py"
+
+
+def test_bytes_of_mixed_precision_checkpoints():
+    # The model card prints 12.8 GiB and 60.8 GiB for the checkpoints with experts in MXFP4 (arXiv:2508.10925).
+    found = {
+        cells["model"]: float(cells["num_bytes"]) / 2**30 for cells in lines("language") if "gpt-oss" in cells["model"]
+    }
+    assert {model: round(size, 1) for model, size in found.items()} == {"gpt-oss-20b": 12.8, "gpt-oss-120b": 60.8}

@@ -34,7 +34,20 @@ def count(entry: dict[str, Any]) -> dict[str, int]:
     with torch.device("meta"):
         model = getattr(transformers, entry["model_class"])(config)
     counted = count_parameters(model)
-    return {name: getattr(counted, name) for name in FIGURES}
+    figures = {name: getattr(counted, name) for name in FIGURES}
+    return figures | ({"num_bytes": mxfp4_bytes(model)} if entry.get("format") == "MXFP4" else {})
+
+
+def mxfp4_bytes(model: Any) -> int:
+    """Bytes of a checkpoint with the matrices of its experts in MXFP4, and all other tensors in BF16.
+
+    In MXFP4 each block of 32 elements of 4 bits has a scale of 8.
+    """
+    matrices = sum(
+        weight.numel() for name, weight in model.named_parameters() if ".experts." in name and not name.endswith("bias")
+    )
+    others = sum(weight.numel() for weight in model.parameters()) - matrices
+    return matrices * 17 // 32 + 2 * others
 
 
 def counted_models() -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generate.counted import CONFIGURATIONS, counted_models
+from generate.counted import CONFIGURATIONS, FIGURES, counted_models
 from generate.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def counted_table() -> str:
     lines = []
     for name, figures in counted_models().items():
         facts = published.get(name, {})
-        sizes = " | ".join(f"{figure / 1e9:.3f}" for figure in figures.values())
+        sizes = " | ".join(f"{figure / 1e9:.3f}" for kind, figure in figures.items() if kind in FIGURES)
         printed = f"{facts.get('published_total', '')} | {facts.get('published_active', '')}"
         lines.append(f"| [{name}]({CONFIGURATIONS[name]['source']}) | {sizes} | {printed} |")
     head = (

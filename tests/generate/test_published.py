@@ -74,7 +74,7 @@ def test_sizes_of_language_models_are_counted_or_published():
             assert total == printed_size(cells["published_total"])
             assert active == printed_size(cells["published_active"])
             assert cells["convention"] == "as published"
-        if cells["num_bytes"]:
+        if cells["bytes_per_param"]:
             assert exact(cells["num_bytes"]) == total * exact(cells["bytes_per_param"])
         assert (
             cells["num_examples"]
@@ -126,3 +126,15 @@ def test_sizes_of_vision_language_models_are_counted_or_published():
 
 def test_the_tables_of_the_page_are_current():
     assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/generate/page.py"
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "experts", "memory"), [("gpt-oss-20b", 24, 32, 16e9), ("gpt-oss-120b", 36, 128, 80e9)]
+)
+def test_bytes_of_mixed_precision_checkpoints(model, layers, experts, memory):
+    # An expert maps 2880 to twice 2880 and back; each 32 of its elements take 16 bytes and one of scale. The README of
+    # gpt-oss says that the models run in 16 GB and on one GPU of 80 GB.
+    elements = layers * experts * (2880 * 2 * 2880 + 2880 * 2880)
+    for cells in lines("language"):
+        if cells["model"] == model:
+            assert int(cells["num_bytes"]) == elements * 17 // 32 + 2 * (int(cells["total_params"]) - elements) < memory

@@ -54,7 +54,8 @@ class ModelFacts:
         num_examples: how many examples it stands for, where that is known.
         seen_examples, seen_tokens: of training, since it began.
         has_tokens: whether batches have tokens.
-        curve: pairs (training examples seen, accuracy), as long as every example was new.
+        curve: pairs (training examples seen, accuracy), as long as every example was new; of very many those whose
+            sizes are 1/64 apart.
         data_is_new: whether no training example has been seen twice so far.
         num_windows: windows of training that have ended.
         speed: the newest speed and energy of training, by key.
@@ -141,7 +142,8 @@ class ModelFacts:
             _spent=spent,
         )
         if window.quality.weight or window.quality.unusable:
-            curve = (*self.curve, (facts.seen_examples, window.quality.accuracy)) if data_is_new else self.curve
+            newest = facts.seen_examples, window.quality.accuracy
+            curve = _thinned((*self.curve, newest)) if data_is_new else self.curve
             facts = replace(
                 facts, accuracy=window.quality.accuracy, num_examples=window.quality.num_examples, curve=curve
             )
@@ -264,6 +266,20 @@ SAVED = (
     "_spent",
     "_spent_since",
 )
+
+
+MAX_PAIRS = 2048  # of a learning curve
+
+
+def _thinned(curve: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """A learning curve of bounded length, in even steps of the logarithm, the newest pair among them."""
+    if len(curve) <= MAX_PAIRS:
+        return curve
+    kept = [curve[0]]
+    for pair in curve[1:-1]:
+        if pair[0] >= kept[-1][0] * (1 + 1 / 64):
+            kept.append(pair)
+    return (*kept, curve[-1])
 
 
 def _is_sharded_by_fsdp1(model: nn.Module) -> bool:

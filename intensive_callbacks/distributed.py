@@ -19,7 +19,7 @@ import hashlib
 import io
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -52,7 +52,7 @@ class Processes:
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
         self._given: ProcessGroup | None = group
-        self._own: ProcessGroup | None = None
+        self._own: Any = None
         self._name = f"intensive_callbacks/{next(_NUMBERS)}" if group is None else None
 
     @property
@@ -95,9 +95,10 @@ class Processes:
             if self.were_left:
                 raise ProcessesDisagree("another process has stopped to log, since this one did not come in time")
             world = dist.distributed_c10d._get_default_group()  # noqa: SLF001 - there is no public way to its timeout
-            store = dist.PrefixStore(f"{self._name}/group", _world_store())
+            prefixed = dist.distributed_c10d.PrefixStore
+            store = prefixed(f"{self._name}/group", _world_store())
             self._own = dist.ProcessGroupGloo(store, world.rank(), world.size(), _timeout(world) / 2)
-        return self._own
+        return cast("ProcessGroup", self._own)
 
     def _leave(self) -> None:
         """Tell the processes that do not come that nobody waits for them any more."""
@@ -202,7 +203,10 @@ class _Talk:
 
     def __init__(self, group: ProcessGroup | None) -> None:
         self._group = group
-        is_on_gpu = not isinstance(group, dist.ProcessGroupGloo) and dist.get_backend(group) == "nccl"
+        is_on_gpu = (
+            not (dist.is_gloo_available() and isinstance(group, dist.ProcessGroupGloo))
+            and dist.get_backend(group) == "nccl"
+        )
         self.device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else torch.device("cpu")
 
     def agree(

@@ -113,7 +113,7 @@ class Heatmap:
             self._series = Series.unpacked(state)
             return
         sizes = [size for row in state["layers"] for _, size in row]
-        loads = iter(unpack(state["loads"], (sum(sizes),)).split(sizes))
+        loads = iter(torch.split(unpack(state["loads"], (sum(sizes),)), sizes))
         *rows, newest = (
             {"step": step, "x": x, "loads": {name: next(loads) for name, _ in row}}
             for (step, x), row in zip(state["axes"], state["layers"], strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from math import prod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -39,4 +39,4 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
     if not size:
         return torch.zeros(*shape, dtype=torch.float64)
     planes = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(8, -1)
-    return cast("Tensor", planes.t().contiguous().flatten().view(torch.float64).view(*shape))
+    return planes.t().contiguous().flatten().view(torch.float64).view(*shape)

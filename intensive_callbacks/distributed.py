@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
+MOST = 1024  # processes of a Gloo group, in which each is connected with every other one
 _NUMBERS = itertools.count()  # of what this process makes; every process makes it in the same order
 
 
@@ -85,12 +86,14 @@ class Processes:
             ) from error
 
     def _group(self) -> ProcessGroup | None:
-        """The group given, or one of Gloo that nothing else uses; ``None``, that of the training, without Gloo.
+        """The group given, or one of Gloo that nothing else uses; ``None``, that of the training, if it cannot be made.
 
         It is not registered with ``torch.distributed``, whose groups every process must make in the same order.
         """
-        if self._given is not None or not self.are_several or not dist.is_gloo_available() or _world_store() is None:
+        if self._given is not None or not 1 < num_processes() <= MOST or not dist.is_gloo_available():
             return self._given
+        if _world_store() is None:
+            return None
         if self._own is None:
             if self.were_left:
                 raise ProcessesDisagree("another process has stopped to log, since this one did not come in time")

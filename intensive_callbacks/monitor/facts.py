@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.footprint.expert_sizes import ExpertSizes, expert_sizes
-from intensive_callbacks.footprint.parameters import count_parameters
+from intensive_callbacks.footprint.parameters import count_parameters, is_partitioned
 from intensive_callbacks.footprint.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
@@ -89,10 +89,12 @@ class ModelFacts:
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
-        if _is_sharded_by_fsdp1(model):
+        if _is_sharded_by_fsdp1(model) or is_partitioned(model):
             if self.total_params is not None:  # counted before it was wrapped
                 return self
-            raise ValueError("FSDP1 shows only this rank's shard of the parameters; make the Monitor before it wraps")
+            raise ValueError(
+                "FSDP1 and ZeRO-3 show only this rank's shard of the parameters; make the Monitor before they wrap"
+            )
         with warnings.catch_warnings():
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")

@@ -19,7 +19,7 @@ import hashlib
 import io
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
+MOST = 1024  # processes of a Gloo group, in which each is connected with every other one
 _NUMBERS = itertools.count()  # of what this process makes; every process makes it in the same order
 
 
@@ -52,7 +53,7 @@ class Processes:
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
         self._given: ProcessGroup | None = group
-        self._own: ProcessGroup | None = None
+        self._own: Any = None
         self._name = f"intensive_callbacks/{next(_NUMBERS)}" if group is None else None
 
     @property
@@ -85,19 +86,22 @@ class Processes:
             ) from error
 
     def _group(self) -> ProcessGroup | None:
-        """The group given, or one of Gloo that nothing else uses; ``None``, that of the training, without Gloo.
+        """The group given, or one of Gloo that nothing else uses; ``None``, that of the training, if it cannot be made.
 
         It is not registered with ``torch.distributed``, whose groups every process must make in the same order.
         """
-        if self._given is not None or not self.are_several or not dist.is_gloo_available() or _world_store() is None:
+        if self._given is not None or not 1 < num_processes() <= MOST or not dist.is_gloo_available():
             return self._given
+        if _world_store() is None:
+            return None
         if self._own is None:
             if self.were_left:
                 raise ProcessesDisagree("another process has stopped to log, since this one did not come in time")
             world = dist.distributed_c10d._get_default_group()  # noqa: SLF001 - there is no public way to its timeout
-            store = dist.PrefixStore(f"{self._name}/group", _world_store())
+            prefixed = dist.distributed_c10d.PrefixStore
+            store = prefixed(f"{self._name}/group", _world_store())
             self._own = dist.ProcessGroupGloo(store, world.rank(), world.size(), _timeout(world) / 2)
-        return self._own
+        return cast("ProcessGroup", self._own)
 
     def _leave(self) -> None:
         """Tell the processes that do not come that nobody waits for them any more."""
@@ -202,7 +206,10 @@ class _Talk:
 
     def __init__(self, group: ProcessGroup | None) -> None:
         self._group = group
-        is_on_gpu = not isinstance(group, dist.ProcessGroupGloo) and dist.get_backend(group) == "nccl"
+        is_on_gpu = (
+            not (dist.is_gloo_available() and isinstance(group, dist.ProcessGroupGloo))
+            and dist.get_backend(group) == "nccl"
+        )
         self.device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else torch.device("cpu")
 
     def agree(

@@ -42,6 +42,8 @@ class ExpertSizes:
         """
         if not any(load):
             return sum(self.sizes)
+        if len(set(self.sizes)) == 1:
+            return self.sizes[0] * sum(load) / num_tokens
         return sum(size * selections for size, selections in zip(self.sizes, load, strict=False)) / num_tokens
 
 

@@ -123,14 +123,14 @@ def count_parameters(
     :func:`intensive_callbacks.routing.discovery.discover` finds.
 
     Args:
-        model: any module; a model wrapped in FSDP1 must be counted before it is wrapped.
+        model: any module; a model wrapped in FSDP1 or ZeRO-3 must be counted before it is wrapped.
         num_experts_per_token: distinct routed experts that compute for a token, measured, for all layers or by the name
             of the layer; ``None`` takes the model's own top-k.
         boundary: where failures of the model's own methods are reported; by default one of its own, which warns.
 
     Raises:
-        ValueError: if the model has lazy or FSDP1-sharded parameters, a name is no layer with experts, or a number of
-            experts is below 0 or above those there are.
+        ValueError: if the model has parameters that are lazy, or sharded by FSDP1 or ZeRO-3, a name is no layer with
+            experts, or a number of experts is below 0 or above those there are.
 
     Source:
         The conventions are those of published models' cards; DeepSeek-V3's 37B leaves the input embedding out,
@@ -185,10 +185,17 @@ def count_parameters(
     )
 
 
+def is_partitioned(model: nn.Module) -> bool:
+    """Whether DeepSpeed's ZeRO-3 has left this process a share of the parameters, under their names."""
+    return any(getattr(p, "ds_numel", p.numel()) != p.numel() for p in model.parameters() if not is_lazy(p))
+
+
 def _refuse_unready(model: nn.Module) -> None:
     """Raise if the shapes of some parameters are not known."""
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
+    if is_partitioned(model):
+        raise ValueError("ZeRO-3 shows only this rank's shard of the parameters; count the model before it is wrapped")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name!r} is lazy and has no shape yet; run one batch through the model first")

@@ -14,6 +14,7 @@ from intensive_callbacks.footprint.cost import TrainingCost
 from intensive_callbacks.footprint.flop_counter import compiled_attribute
 from intensive_callbacks.footprint.speed import Pace
 from intensive_callbacks.monitor import batches
+from intensive_callbacks.monitor.packing import pack, unpack
 from intensive_callbacks.monitor.phase import Phase
 from intensive_callbacks.monitor.window import UNKNOWN, Counts, Quality, Window
 from intensive_callbacks.routing.sums import RoutingSums
@@ -331,7 +332,7 @@ class Collector:
         return {
             "counts": self._open.committed(),
             "costs": {**self._carried, **self._costs()},
-            "routing": {"layers": list(training.layers), "sums": training.packed()},
+            "routing": {"layers": list(training.layers), "sums": pack(training.packed())},
             "feeds": self.feeds.state_dict(),
         }
 
@@ -346,10 +347,12 @@ class Collector:
         self.feeds.load_state_dict(state.get("feeds", {}))
         if self.observer:
             empty, saved = self._read(), state.get("routing", {})
-            is_same = list(empty.layers) == saved.get("layers") and empty.packed().shape == saved["sums"].shape
             self.observer.reset()
-            if is_same:
-                self.observer.restore(empty.with_packed(saved["sums"].double()))
+            if list(empty.layers) == saved.get("layers"):
+                sums, shape = saved["sums"], empty.packed().shape
+                self.observer.restore(
+                    empty.with_packed(unpack(sums, shape) if sums.dtype == torch.uint8 else sums.double())
+                )
 
     def restart(self) -> None:
         """Empty every window and start the clock."""

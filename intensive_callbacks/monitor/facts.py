@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.footprint.expert_sizes import ExpertSizes, expert_sizes
-from intensive_callbacks.footprint.parameters import count_parameters
+from intensive_callbacks.footprint.parameters import count_parameters, is_partitioned
 from intensive_callbacks.footprint.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class ModelFacts:
         num_examples: how many examples it stands for, where that is known.
         seen_examples, seen_tokens: of training, since it began.
         has_tokens: whether batches have tokens.
-        curve: pairs (training examples seen, accuracy), as long as every example was new.
+        curve: pairs (training examples seen, accuracy), as long as every example was new; of very many those whose
+            sizes are 1/64 apart.
         data_is_new: whether no training example has been seen twice so far.
         num_windows: windows of training that have ended.
         speed: the newest speed and energy of training, by key.
@@ -88,10 +89,12 @@ class ModelFacts:
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
-        if _is_sharded_by_fsdp1(model):
+        if _is_sharded_by_fsdp1(model) or is_partitioned(model):
             if self.total_params is not None:  # counted before it was wrapped
                 return self
-            raise ValueError("FSDP1 shows only this rank's shard of the parameters; make the Monitor before it wraps")
+            raise ValueError(
+                "FSDP1 and ZeRO-3 show only this rank's shard of the parameters; make the Monitor before they wrap"
+            )
         with warnings.catch_warnings():
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
@@ -141,7 +144,8 @@ class ModelFacts:
             _spent=spent,
         )
         if window.quality.weight or window.quality.unusable:
-            curve = (*self.curve, (facts.seen_examples, window.quality.accuracy)) if data_is_new else self.curve
+            newest = facts.seen_examples, window.quality.accuracy
+            curve = _thinned((*self.curve, newest)) if data_is_new else self.curve
             facts = replace(
                 facts, accuracy=window.quality.accuracy, num_examples=window.quality.num_examples, curve=curve
             )
@@ -264,6 +268,20 @@ SAVED = (
     "_spent",
     "_spent_since",
 )
+
+
+MAX_PAIRS = 2048  # of a learning curve
+
+
+def _thinned(curve: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """A learning curve of bounded length, in even steps of the logarithm, the newest pair among them."""
+    if len(curve) <= MAX_PAIRS:
+        return curve
+    kept = [curve[0]]
+    for pair in curve[1:-1]:
+        if pair[0] >= kept[-1][0] * (1 + 1 / 64):
+            kept.append(pair)
+    return (*kept, curve[-1])
 
 
 def _is_sharded_by_fsdp1(model: nn.Module) -> bool:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import torch
+
+from intensive_callbacks.monitor.packing import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self
+
+    from torch import Tensor
 
     from intensive_callbacks.routing.sums import RoutingSums
 
 AXES = {"step", "x"}
-MAX_SNAPSHOTS = 100
+BY_LAYER = "routing_by_layer/"
+# Of numbers with a layer's name, and of the experts of all layers, so many are kept for a chart and a checkpoint.
+MAX_NUMBERS, MAX_CELLS = 24_000, 100_000
+MAX_SNAPSHOTS, MIN_ROWS = 100, 8
 
 
 @dataclass
@@ -38,16 +46,37 @@ class Series:
         """The rows there are, the newest among them."""
         if not self.rows:
             return []
-        return self.rows if self.rows[-1] == self.newest else [*self.rows, self.newest]
+        has_newest = (self.num_appended - 1) % self.stride == 0
+        return self.rows if has_newest else [*self.rows, self.newest]
+
+    def packed(self, names: list[str]) -> dict[str, Any]:
+        """What a checkpoint keeps of rows whose numbers have these names: the newest row is the last one."""
+        rows = [*self.rows, self.newest]
+        numbers = torch.tensor([[row[name] for name in names] for row in rows], dtype=torch.float64)
+        return {**self.axes(), "names": names, "numbers": pack(numbers)}
+
+    def axes(self) -> dict[str, Any]:
+        """Where its rows stand, the newest last, and how they are thinned."""
+        axes = [[row["step"], row["x"]] for row in [*self.rows, self.newest]]
+        return {"axes": axes, "stride": self.stride, "num_appended": self.num_appended}
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> Self:
-        """As a checkpoint saved it; what this version does not know is ignored."""
-        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})
+    def unpacked(cls, state: Mapping[str, Any]) -> Series:
+        """As a checkpoint saved it, this version's or one with whole rows; what is not known is ignored."""
+        known = {name: state[name] for name in ("rows", "newest", "stride", "num_appended") if name in state}
+        if "numbers" in state:
+            names, axes = state["names"], state["axes"]
+            numbers = unpack(state["numbers"], (len(axes), len(names))).tolist()
+            *rows, newest = (
+                {"step": step, "x": x, **dict(zip(names, row, strict=True))}
+                for (step, x), row in zip(axes, numbers, strict=True)
+            )
+            known |= {"rows": rows, "newest": newest}
+        return cls(**known)
 
 
 class Heatmap:
-    """The load of each expert, window after window."""
+    """The load of each expert, window after window: fewer windows of many experts."""
 
     def __init__(self) -> None:
         self._series = Series()
@@ -57,22 +86,44 @@ class Heatmap:
         loads = {
             layer: load
             for group in routing.groups
-            for layer, load in zip(group.layers, group.states()["load"].tolist(), strict=True)
+            for layer, load in zip(group.layers, group.states()["load"].clone(), strict=True)
         }
         row = {"step": step, "x": x, "loads": {layer: loads[layer] for layer in routing.layers}}
-        self._series.append(row, MAX_SNAPSHOTS)
+        num_cells = max(sum(map(len, loads.values())), 1)
+        self._series.append(row, max(min(MAX_SNAPSHOTS, MAX_CELLS // num_cells), MIN_ROWS))
 
     def rows(self, axis: str = "step") -> list[dict[str, Any]]:
         """The windows kept: ``{"step": ..., "loads": {layer: [load of each expert]}}``; ``axis`` as in a History."""
-        return [{"step": row.get(axis, row["step"]), "loads": row["loads"]} for row in self._series.kept()]
+        return [
+            {"step": row.get(axis, row["step"]), "loads": {name: _listed(each) for name, each in row["loads"].items()}}
+            for row in self._series.kept()
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
-        return asdict(self._series)
+        rows = [*self._series.rows, self._series.newest] if self._series.rows else []
+        layers = [[[name, len(load)] for name, load in row["loads"].items()] for row in rows]
+        kept = [torch.as_tensor(load, dtype=torch.float64) for row in rows for load in row["loads"].values()]
+        packed = {"layers": layers, "loads": pack(torch.cat(kept))} if rows else {}
+        return {**(self._series.axes() if rows else {}), **packed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from a checkpoint."""
-        self._series = Series.restored(state)
+        if "layers" not in state:
+            self._series = Series.unpacked(state)
+            return
+        sizes = [size for row in state["layers"] for _, size in row]
+        loads = iter(torch.split(unpack(state["loads"], (sum(sizes),)), sizes))
+        *rows, newest = (
+            {"step": step, "x": x, "loads": {name: next(loads) for name, _ in row}}
+            for (step, x), row in zip(state["axes"], state["layers"], strict=True)
+        )
+        self._series = Series(rows, newest, state["stride"], state["num_appended"])
+
+
+def _listed(load: Tensor | list[float]) -> list[float]:
+    numbers: list[float] = torch.as_tensor(load).tolist()
+    return numbers
 
 
 class History:
@@ -101,22 +152,40 @@ class History:
 
     def append(self, step: int, values: dict[str, float], x: int | None = None) -> None:
         """Add the values of one logging event, which stands at ``x`` in charts, if that is not the step."""
-        row = {"step": step, "x": step if x is None else x, **values}
-        self._series.setdefault(tuple(sorted(values)), Series()).append(row, self.max_rows)
+        axes = {"step": step, "x": step if x is None else x}
+        of_layers = {key: value for key, value in values.items() if key.startswith(BY_LAYER)}
+        others = {key: value for key, value in values.items() if key not in of_layers}
+        self._series_of(others).append({**axes, **others}, self.max_rows)
+        if of_layers:
+            limit = max(min(self.max_rows, MAX_NUMBERS // len(of_layers)), MIN_ROWS)
+            self._series_of(of_layers).append({**axes, **of_layers}, limit)
         self._newest |= values
 
+    def _series_of(self, values: Mapping[str, float]) -> Series:
+        return self._series.setdefault(tuple(sorted(values)), Series())
+
     def rows(self, axis: str = "step") -> list[dict[str, float]]:
-        """The rows kept, in order: ``{"step": ..., key: value, ...}``.
+        """The rows kept, in order: ``{"step": ..., key: value, ...}``; fewer of them have the values of each layer.
 
         Args:
             axis: ``"step"``, the optimizer step, or ``"x"``, where the loggers' x axis was: what ``step`` then is.
         """
-        rows = [
+        kept: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        for keys, series in self._series.items():
+            kept[bool(keys) and keys[0].startswith(BY_LAYER)] += map(dict, series.kept())
+        rows = kept[False]
+        place = {(row["step"], row.get("x")): row for row in rows}
+        for row in kept[True]:
+            at = place.get((row["step"], row.get("x")))
+            if at is None:
+                rows.append(row)
+            else:
+                at.update(row)
+        placed = (
             {"step": row.get(axis, row["step"]), **{key: value for key, value in row.items() if key not in AXES}}
-            for series in self._series.values()
-            for row in series.kept()
-        ]
-        return sorted(rows, key=lambda row: row["step"])
+            for row in rows
+        )
+        return sorted(placed, key=lambda row: row["step"])
 
     def newest(self) -> dict[str, float]:
         """The newest value of every key, in the order of their first appearance."""
@@ -124,11 +193,15 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
-        return {"series": [asdict(series) for series in self._series.values()]}
+        return {
+            "series": [
+                series.packed([key for key in series.newest if key not in AXES]) for series in self._series.values()
+            ]
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore from a checkpoint."""
-        restored = map(Series.restored, state["series"])
+        restored = map(Series.unpacked, state["series"])
         self._series = {tuple(sorted(set(series.newest) - AXES)): series for series in restored}
         self._newest = {}
         for row in self.rows():

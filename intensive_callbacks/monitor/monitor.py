@@ -52,6 +52,7 @@ LOST = {
     "validation": "the routers' sums of the validation",
     "quality": "the accuracies",
 }
+MANY_TENSORS = 5000  # whose walk takes longer than all else of a logging step
 STATE = ("step", "last_due", "history", "heatmap", "facts", "errors", "window")
 
 
@@ -137,6 +138,7 @@ class Monitor:
         self.observer = self._observer(routers)
         self._every_step, self._per_layer, self._alerts = observe == "every_step", per_layer, alert
         self._fingerprint: Any = None
+        self._num_counts = 0
         self._count()
         has_router = bool(self.layers) or bool(self.boundary.failed)
         refuse_what_cannot_be_measured(self.selected, self.facts.by_argument, has_router=has_router)
@@ -192,6 +194,13 @@ class Monitor:
         self._fingerprint = fingerprint
         counted = self.boundary.call("counting the parameters", self.facts.counted, self.model, self.layers)
         self.facts = self.facts.uncounted() if counted is None else counted
+
+    def _count_again(self) -> None:
+        """Count where the model has changed; one of very many modules is walked only at every eighth logging step."""
+        self._num_counts += 1
+        num_tensors = self._fingerprint[0] if self._fingerprint else 0
+        if num_tensors < MANY_TENSORS or self._num_counts % 8 == 1:
+            self._count()
 
     def attach(self, *, calls_begin_backward: bool = False) -> None:
         """Register the hooks; a second call does nothing.
@@ -455,8 +464,8 @@ class Monitor:
         if window is None:
             return None
         self._report_failures(window, quality)
-        if first or window.has_validation or not window.validates:  # a walk over all modules
-            self._count()
+        if first or window.has_validation or not window.validates:
+            self._count_again()
         self.facts = self.facts.after(window, step, data_is_new=self._data_is_new)
         results = evaluate(window, self.facts, self.selected, self.feeds, self.boundary, per_layer=self._per_layer)
         self._is_baseline_logged = True

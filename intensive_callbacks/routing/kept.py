@@ -30,17 +30,26 @@ class Kept(NamedTuple):
     num_expected: int
 
     @property
+    def is_overwritten(self) -> bool:
+        """Whether somebody wrote into the ids since."""
+        return self.version is not None and self.ids._version != self.version  # noqa: SLF001 - nothing public tells
+
+    @property
     def key(self) -> tuple[object, ...]:
         """What must be equal to be counted in one pass."""
         return self.ids.shape[1], self.ids.dtype, self.ids.device, self.mask is not None, self.num_expected
 
 
 class KeptIds:
-    """The ids of one layer that are still to be counted, on the device of its sums."""
+    """The ids of one layer that are still to be counted.
+
+    Attributes:
+        num_bytes: what the ids that are kept take.
+    """
 
     def __init__(self) -> None:
         self._kept: list[Kept] = []
-        self._num_bytes = 0
+        self.num_bytes = 0
         self._num_tried = 0
         self._last: Kept | None = None
 
@@ -52,7 +61,7 @@ class KeptIds:
         """
         if self._num_tried < 0 or type(ids) is not Tensor or ids.device != device or ids.dim() != 2:
             return False
-        version = None if ids.is_inference() else ids._version
+        version = None if ids.is_inference() else ids._version  # noqa: SLF001 - nothing public tells
         if self._num_tried < NUM_TRIED:
             self._try(Kept(ids, version, None, 0))
             return False
@@ -62,13 +71,13 @@ class KeptIds:
         if 2 * num_bytes > MAX_BYTES:
             return False
         self._kept.append(Kept(ids, version, mask, num_expected))
-        self._num_bytes += num_bytes
+        self.num_bytes += num_bytes
         return True
 
     def _try(self, kept: Kept) -> None:
         last, self._last = self._last, kept
         self._num_tried += 1
-        if last is not None and last.version is not None and last.ids._version != last.version:
+        if last is not None and last.is_overwritten:
             self._num_tried, self._last = -1, None
         elif self._num_tried == NUM_TRIED:
             self._last = None
@@ -76,19 +85,19 @@ class KeptIds:
     @property
     def is_full(self) -> bool:
         """Whether as much is kept as may be."""
-        return self._num_bytes > MAX_BYTES
+        return self.num_bytes > MAX_BYTES
 
     def forget(self) -> None:
         """Drop what was kept: the sums are about to be overwritten."""
-        self._kept, self._num_bytes = [], 0
+        self._kept, self.num_bytes = [], 0
 
     def take(self) -> list[Kept]:
         """What was kept, which is forgotten; ids that were written into are replaced by as many invalid ones."""
         if not self._kept:
             return []
-        kept, self._kept, self._num_bytes = self._kept, [], 0
+        kept, self._kept, self.num_bytes = self._kept, [], 0
         for number, each in enumerate(kept):
-            if each.version is not None and each.ids._version != each.version:
+            if each.is_overwritten:
                 kept[number] = each._replace(ids=torch.full_like(each.ids, -2))
                 self._num_tried = -1
         return kept

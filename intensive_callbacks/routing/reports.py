@@ -42,7 +42,8 @@ def warn_about_invalid_ids(boundary: Boundary, sums: RoutingSums, failed: Collec
                 boundary.warn(
                     f"invalid ids of {layer}",
                     f"the router of layer {layer!r} gave {number:.0f} expert ids outside [-1, {group.num_experts}), "
-                    "and what is formed of its routing is NaN. Expert ids count from 0, and -1 is an unused slot",
+                    "or ids that were overwritten before they were counted, and what is formed of its routing is NaN. "
+                    "Expert ids count from 0, and -1 is an unused slot",
                     UserWarning,
                 )
 

@@ -17,6 +17,7 @@ from intensive_callbacks.routing.hooks import LayerHooks, part_of
 from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_a_mask
 from intensive_callbacks.routing.readers import registered_reader
 from intensive_callbacks.routing.reports import (
+    warn_about_improbable_scores,
     warn_about_invalid_ids,
     warn_about_silent_layers,
     warn_about_unread_layers,
@@ -228,6 +229,7 @@ class RouterObserver:
             sums = sums.expecting(self.unobserved)
         if torch.device(device).type == "cpu":  # on another device the numbers would have to be waited for
             warn_about_invalid_ids(self._boundary, sums, self.failed)
+            warn_about_improbable_scores(self._boundary, sums)
         return sums
 
     def restore(self, sums: RoutingSums) -> None:

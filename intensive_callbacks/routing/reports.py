@@ -1,4 +1,4 @@
-"""What is said once about layers that could not be observed, or whose expert ids are no expert's."""
+"""What is said once about layers that could not be observed, or whose ids or probabilities are none."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ def warn_about_invalid_ids(boundary: Boundary, sums: RoutingSums, failed: Collec
                     "Expert ids count from 0, and -1 is an unused slot",
                     UserWarning,
                 )
+
+
+def warn_about_improbable_scores(boundary: Boundary, sums: RoutingSums) -> None:
+    """Warn about each router whose probabilities are none."""
+    for group in sums.groups:
+        states = group.states()
+        improbable = (states["entropy"].isnan() & (states["num_probabilities"] > 0)).tolist()
+        for layer in (layer for layer, is_nan in zip(group.layers, improbable, strict=True) if is_nan):
+            boundary.warn(
+                f"probabilities of {layer}",
+                f"the router of layer {layer!r} gave probabilities that are negative, NaN or do not sum to 1, and what "
+                "is formed of them is NaN. Have the reader return scores before the softmax as logits, or normalize "
+                "them",
+                UserWarning,
+            )
 
 
 def _listing(names: Sequence[str]) -> str:

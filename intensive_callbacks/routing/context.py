@@ -30,6 +30,7 @@ class RoutingContext:
         sampling: whether to fill the sums that need weights or probabilities, too.
         in_backward: whether backward runs, so that a forward is the recomputation of a checkpointed one.
         mask: the padding mask that the user set, ``[B, S]``, booleans or any form that :func:`real_tokens` reads.
+        num_running: how many of the hooked modules around the layers run; 0 in a forward that backward repeats.
     """
 
     def __init__(self, boundary: Boundary, on_sample: Callable[[RouterSample], object] | None = None) -> None:
@@ -40,6 +41,7 @@ class RoutingContext:
         self.sampling = True
         self.in_backward = False
         self.mask: Tensor | None = None
+        self.num_running = 0
         self._input_masks: Mapping[str, Tensor | None] = {}
         self._flat_masks: dict[tuple[bool, int], Tensor | None] = {}  # of this forward, for all its layers
 

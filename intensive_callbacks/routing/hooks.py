@@ -92,6 +92,8 @@ class LayerHooks:
         # How many rows the router makes of a token that enters; 0 where that is no whole number.
         self._rows_per_token: int | None = None
         self._proof: ExitStack | None = None
+        # Whether the layer ran in training inside the model, and with how many rows.
+        self._ran_inside, self._lengths = False, set[int]()
         self._deferring = self._aside = False
         self._depth = 0
         self._handles = ExitStack()
@@ -299,7 +301,8 @@ class LayerHooks:
             self.has_read = True
             num_rows, width = ids.shape
             mask = context.mask_for(self.layer.name, num_rows)
-            entered, k = self._rows_entered(num_rows), self.decision.top_k or width
+            entered = self._rows_entered(num_rows)
+            k = 0 if self._is_repeated(entered) else self.decision.top_k or width
             self._statistics.count(ids, mask, k if entered == num_rows else 0)
             if entered != num_rows:
                 self._statistics.expect(k, entered, context.mask_for(self.layer.name, entered))
@@ -313,9 +316,23 @@ class LayerHooks:
         """Add the selections that were to be made by the tokens that entered, however many were read."""
         decision = self.decision
         num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
-        if num_selections:
-            rows = self._rows_entered(num_rows)
+        rows = self._rows_entered(num_rows)
+        if num_selections and not self._is_repeated(rows):
             self._statistics.expect(num_selections, rows, self._context.mask_for(self.layer.name, rows))
+
+    def _is_repeated(self, num_rows: int) -> bool:
+        """Whether this is a forward of before once more, for backward: with gradients, as long, outside the model."""
+        is_compiling = torch.compiler.is_compiling()
+        if self._context.num_running:
+            # A reentrant checkpoint has no gradients the first time.
+            if self.layer.block.training or torch.is_grad_enabled():
+                self._ran_inside = True
+                if not is_compiling:
+                    self._lengths.add(num_rows)
+            return False
+        if not torch.is_grad_enabled():
+            return False
+        return self._ran_inside and (is_compiling or num_rows in self._lengths)
 
     def _rows_entered(self, num_rows: int) -> int:
         """The rows that the tokens which entered the layer make, where ``num_rows`` were read."""

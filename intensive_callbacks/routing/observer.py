@@ -13,6 +13,7 @@ from torch import nn
 from intensive_callbacks.boundary import Boundary
 from intensive_callbacks.routing.context import RoutingContext
 from intensive_callbacks.routing.discovery import MoELayer, find_layers, select_layers
+from intensive_callbacks.routing.forwards import FORWARD_PART, ForwardHooks
 from intensive_callbacks.routing.hooks import LayerHooks, part_of
 from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_a_mask
 from intensive_callbacks.routing.readers import registered_reader
@@ -167,6 +168,7 @@ class RouterObserver:
                 self._attach(part_of(layer), self._attach_layer, hooks, off=hooks.switch_off)
         if self.layers:
             self._attach(MASK_PART, self._attach_masks)
+            self._attach(FORWARD_PART, ForwardHooks(self._context, self.model, self.layers).attach)
             self.handles.enter_context(_side_effects_in_compiled_checkpoints())
         self._context.switch(attached=True)
         return self

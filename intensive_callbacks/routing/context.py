@@ -13,6 +13,8 @@ from intensive_callbacks.routing.padding import MASKS, real_tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from torch import nn
+
     from intensive_callbacks.boundary import Boundary
     from intensive_callbacks.routing.sample import RouterSample
 
@@ -30,7 +32,7 @@ class RoutingContext:
         sampling: whether to fill the sums that need weights or probabilities, too.
         in_backward: whether backward runs, so that a forward is the recomputation of a checkpointed one.
         mask: the padding mask that the user set, ``[B, S]``, booleans or any form that :func:`real_tokens` reads.
-        num_running: how many of the hooked modules around the layers run; 0 in a forward that backward repeats.
+        running: the outermost hooked module around the layers that runs; none in a forward that backward repeats.
     """
 
     def __init__(self, boundary: Boundary, on_sample: Callable[[RouterSample], object] | None = None) -> None:
@@ -41,7 +43,7 @@ class RoutingContext:
         self.sampling = True
         self.in_backward = False
         self.mask: Tensor | None = None
-        self.num_running = 0
+        self.running: nn.Module | None = None
         self._input_masks: Mapping[str, Tensor | None] = {}
         self._flat_masks: dict[tuple[bool, int], Tensor | None] = {}  # of this forward, for all its layers
 

@@ -39,7 +39,7 @@ class ForwardHooks:
 
     def attach(self, handles: ExitStack) -> None:
         """Register the hooks; closing ``handles`` removes them."""
-        self._context.switch(num_running=0)
+        self._context.switch(running=None)
         enter = self._context.hook(FORWARD_PART, self._enter, off=handles.close)
         leave = self._context.hook(FORWARD_PART, self._leave, off=handles.close)
         for module in self._modules:
@@ -49,15 +49,17 @@ class ForwardHooks:
             own.callback(module.register_forward_hook(leave, always_call=True).remove)
 
     def _enter(self, module: nn.Module, _: tuple[Any, ...]) -> None:
-        num_running = self._context.num_running
-        self._context.switch(num_running=num_running + 1)
-        if num_running == 0 and not torch.compiler.is_compiling():
+        if self._context.running is not None:
+            return
+        self._context.switch(running=module)
+        if not torch.compiler.is_compiling():
             for inner in self._modules:
                 if inner is not module and id(inner) in self._handles and _contains(module, inner):
                     self._handles.pop(id(inner)).close()
 
-    def _leave(self, *_: Any) -> None:
-        self._context.switch(num_running=max(self._context.num_running - 1, 0))
+    def _leave(self, module: nn.Module, *_: Any) -> None:
+        if module is self._context.running:  # no number is counted up: a compiled hook would have a graph for it
+            self._context.switch(running=None)
 
 
 def modules_around(model: nn.Module, layers: Sequence[MoELayer]) -> list[nn.Module]:

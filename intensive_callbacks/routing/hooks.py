@@ -16,11 +16,9 @@ from intensive_callbacks.routing.proof import ExpertRows, settle
 from intensive_callbacks.routing.readers import ExpertsArguments
 from intensive_callbacks.routing.reading import ROUTER, Reading
 from intensive_callbacks.routing.sample import RouterSample
-from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call, note
+from intensive_callbacks.routing.watch import COUNTING, PRODUCTS, SAMPLING, Call, note, noting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from intensive_callbacks.routing.context import RoutingContext
     from intensive_callbacks.routing.discovery import MoELayer
     from intensive_callbacks.routing.readers import Reader
@@ -30,10 +28,6 @@ if TYPE_CHECKING:
 
 # What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
 UNCALLED = nn.Module.forward
-# What multiplies all experts' weights at once.
-PRODUCTS = ("bmm", "baddbmm", "matmul", "__matmul__", "einsum", "grouped_mm", "_grouped_mm")
-
-
 NUM_PROVEN = 2  # forwards of each mode whose reading is compared with what the experts computed
 
 
@@ -97,6 +91,11 @@ class LayerHooks:
         self._deferring = self._aside = False
         self._depth = 0
         self._handles = ExitStack()
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a reader says what the layer decides."""
+        return self._reader is not None
 
     def attach(self, handles: ExitStack) -> None:
         """Register the hooks; closing ``handles`` removes them."""
@@ -197,7 +196,7 @@ class LayerHooks:
         if self._to_prove[training] > 0 and not torch.compiler.is_compiling() and self.decision.is_plain:
             self._begin_proof()
             table = SAMPLING if context.sampling else COUNTING
-            watch: FunctionWatch | None = FunctionWatch(self._see, _noting(table, table), others=(note,))
+            watch: FunctionWatch | None = FunctionWatch(self._see, noting(table, table), others=(note,))
         elif context.sampling:
             watch = self._sampling[training]
         else:
@@ -286,8 +285,8 @@ class LayerHooks:
         if reading.names:
             names = reading.names - {ROUTER}
             usual = COUNTING if reading.narrows else {}
-            self._sampling[training] = FunctionWatch(self._see, _noting(SAMPLING, names))
-            self._counting[training] = FunctionWatch(self._see, _noting(usual, names))
+            self._sampling[training] = FunctionWatch(self._see, noting(SAMPLING, names))
+            self._counting[training] = FunctionWatch(self._see, noting(usual, names))
 
     def _count(self) -> None:
         """Add the decision to the statistics."""
@@ -323,7 +322,7 @@ class LayerHooks:
     def _is_repeated(self, num_rows: int) -> bool:
         """Whether this is a forward of before once more, for backward: with gradients, as long, outside the model."""
         is_compiling = torch.compiler.is_compiling()
-        if self._context.num_running:
+        if self._context.running is not None:
             # A reentrant checkpoint has no gradients the first time.
             if self.layer.block.training or torch.is_grad_enabled():
                 self._ran_inside = True
@@ -383,11 +382,6 @@ class LayerHooks:
             self._hook_experts(self._other_experts)
             self._hooked_experts, self._other_experts = self._hooked_experts + self._other_experts, []
         (self._readable.add if self.decision.learn() else self._readable.discard)(self.layer.block.training)
-
-
-def _noting(table: Mapping[str, tuple[Handler, ...]], names: Iterable[str]) -> dict[str, tuple[Handler, ...]]:
-    """A table of handlers that also keeps what the functions of these names return."""
-    return {**table, **{name: (*table.get(name, ()), note) for name in names}}
 
 
 def part_of(layer: MoELayer) -> str:

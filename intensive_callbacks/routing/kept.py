@@ -7,15 +7,13 @@ over those of a single forward.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from intensive_callbacks.routing.statistics import RoutingStatistics
 
 MAX_BYTES = 1 << 20  # of the tensors that one layer keeps
 NUM_TRIED = 3  # forwards that are counted at once, to see whether the model writes into its ids afterwards
@@ -103,9 +101,21 @@ class KeptIds:
         return kept
 
 
-def count_kept(layers: Iterable[RoutingStatistics]) -> None:
+class Counter(Protocol):
+    """The sums of one layer, with the ids that are still to be added."""
+
+    num_experts: int
+    device: torch.device
+    kept: KeptIds
+
+    @property
+    def integers(self) -> list[Tensor]:
+        """Loads, tokens and expected selections first."""
+
+
+def count_kept(layers: Iterable[Counter]) -> None:
     """Add what layers have kept to their sums; layers that kept equally much of one kind are added in one pass."""
-    passes: dict[tuple[object, ...], list[tuple[RoutingStatistics, list[Kept]]]] = {}
+    passes: dict[tuple[object, ...], list[tuple[Counter, list[Kept]]]] = {}
     for layer in layers:
         by_key: dict[tuple[object, ...], list[Kept]] = {}
         for kept in layer.kept.take():
@@ -117,7 +127,7 @@ def count_kept(layers: Iterable[RoutingStatistics]) -> None:
         _count_together([layer for layer, _ in each], [several for _, several in each])
 
 
-def _count_together(layers: list[RoutingStatistics], kept: list[list[Kept]]) -> None:
+def _count_together(layers: list[Counter], kept: list[list[Kept]]) -> None:
     num_layers, num_slots = len(layers), layers[0].num_experts + 2
     ids = torch.cat([each.ids for each in chain(*kept)]).to(torch.int64).view(num_layers, -1, kept[0][0].ids.shape[1])
     # -2 and E, the invalid ones, are slot E modulo E + 2; -1 is slot E + 1.

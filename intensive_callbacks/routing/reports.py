@@ -33,6 +33,19 @@ def warn_about_silent_layers(boundary: Boundary, layers: Sequence[str]) -> None:
         )
 
 
+def warn_about_lookalikes(boundary: Boundary, found: Sequence[tuple[str, str]]) -> None:
+    """Warn about modules that look like a mixture of experts and are not observed."""
+    if found:
+        (name, sign), others = found[0], len(found) - 1
+        boundary.warn(
+            "lookalikes",
+            f"module {name!r}{f' (and {others} more)' if others else ''} looks like a mixture of experts ({sign}), but "
+            "no router was found in it, so its routing is not observed and all its parameters count as active. Pass a "
+            "reader: routers={'name.of.the.router': read}; or leave it out: routers=None",
+            UserWarning,
+        )
+
+
 def warn_about_invalid_ids(boundary: Boundary, sums: RoutingSums, failed: Collection[str]) -> None:
     """Warn about each router that gave ids outside its range; ``failed`` layers have been reported before."""
     for group in sums.groups:

@@ -13,6 +13,8 @@ from intensive_callbacks.routing.padding import MASKS, real_tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from torch import nn
+
     from intensive_callbacks.boundary import Boundary
     from intensive_callbacks.routing.sample import RouterSample
 
@@ -30,6 +32,7 @@ class RoutingContext:
         sampling: whether to fill the sums that need weights or probabilities, too.
         in_backward: whether backward runs, so that a forward is the recomputation of a checkpointed one.
         mask: the padding mask that the user set, ``[B, S]``, booleans or any form that :func:`real_tokens` reads.
+        running: the outermost hooked module around the layers that runs; none in a forward that backward repeats.
     """
 
     def __init__(self, boundary: Boundary, on_sample: Callable[[RouterSample], object] | None = None) -> None:
@@ -40,7 +43,9 @@ class RoutingContext:
         self.sampling = True
         self.in_backward = False
         self.mask: Tensor | None = None
+        self.running: nn.Module | None = None
         self._input_masks: Mapping[str, Tensor | None] = {}
+        self._flat_masks: dict[tuple[bool, int], Tensor | None] = {}  # of this forward, for all its layers
 
     def switch(self, **switches: Any) -> None:
         """Set attributes by name."""
@@ -61,26 +66,31 @@ class RoutingContext:
     def begin_forward(self, masks: Mapping[str, Tensor | None]) -> None:
         """Keep the real tokens by each mask, ``[B, S]`` booleans, that the model is called with."""
         self._input_masks = masks
+        self._flat_masks = {}
 
     def end_forward(self) -> None:
         """Forget the masks."""
         self._input_masks = {}
+        self._flat_masks = {}
 
     def mask_for(self, layer: str, num_tokens: int) -> Tensor | None:
         """The padding mask of a layer's tokens, row by row, if one is known that fits them."""
-        mask = self.mask
-        if mask is None:
-            masks = self._input_masks
-            decodes = "decoder_attention_mask" in masks and "decoder." in f".{layer}"
-            names = ("decoder_attention_mask",) if decodes else MASKS
-            mask = next((masks[name] for name in names if masks.get(name) is not None), None)
-        elif num_tokens % mask.shape[0] == 0:
-            mask = real_tokens(mask, mask.shape[0], num_tokens // mask.shape[0])
-        if mask is None or num_tokens % mask.shape[0] != 0:
+        mask, masks = self.mask, self._input_masks
+        if mask is not None:
+            if num_tokens % mask.shape[0] == 0:
+                mask = real_tokens(mask, mask.shape[0], num_tokens // mask.shape[0])
+            return _flat(mask, num_tokens)
+        if not masks:
             return None
-        # With a cache the mask covers what came before, too: the tokens are its last columns.
-        columns = num_tokens // mask.shape[0]
-        return mask[:, -columns:].reshape(-1) if columns <= mask.shape[-1] else None
+        decodes = "decoder_attention_mask" in masks and "decoder." in f".{layer}"
+        key = decodes, num_tokens
+        if key in self._flat_masks:
+            return self._flat_masks[key]
+        names = ("decoder_attention_mask",) if decodes else MASKS
+        mask = _flat(next((masks[name] for name in names if masks.get(name) is not None), None), num_tokens)
+        if not torch.compiler.is_compiling():
+            self._flat_masks[key] = mask
+        return mask
 
     def warn_about_reading(self, layer: str, both: str, *, counted: bool) -> None:
         """Warn once about a layer whose experts computed something else than what was read."""
@@ -99,3 +109,12 @@ class RoutingContext:
 
     def _unsubscribe(self) -> None:
         self.on_sample = None
+
+
+def _flat(mask: Tensor | None, num_tokens: int) -> Tensor | None:
+    """A mask ``[B, S]`` row by row, if it fits so many tokens."""
+    if mask is None or num_tokens % mask.shape[0] != 0:
+        return None
+    # With a cache the mask covers what came before, too: the tokens are its last columns.
+    columns = num_tokens // mask.shape[0]
+    return mask[:, -columns:].reshape(-1) if columns <= mask.shape[-1] else None

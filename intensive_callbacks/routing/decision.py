@@ -78,7 +78,8 @@ class Decision:
     @property
     def is_plain(self) -> bool:
         """Whether the forward computes numbers that can be looked at."""
-        return type(self._hidden) in (Tensor, torch.nn.Parameter) and not self._hidden.is_meta
+        hidden = self._hidden
+        return hidden is not None and type(hidden) in (Tensor, torch.nn.Parameter) and not hidden.is_meta
 
     def adopt(self, reading: Reading) -> None:
         """Read this forward as it was proven."""

@@ -16,11 +16,9 @@ from intensive_callbacks.routing.proof import ExpertRows, settle
 from intensive_callbacks.routing.readers import ExpertsArguments
 from intensive_callbacks.routing.reading import ROUTER, Reading
 from intensive_callbacks.routing.sample import RouterSample
-from intensive_callbacks.routing.watch import COUNTING, SAMPLING, Call, note
+from intensive_callbacks.routing.watch import COUNTING, PRODUCTS, SAMPLING, Call, note, noting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from intensive_callbacks.routing.context import RoutingContext
     from intensive_callbacks.routing.discovery import MoELayer
     from intensive_callbacks.routing.readers import Reader
@@ -30,10 +28,6 @@ if TYPE_CHECKING:
 
 # What nn.ModuleList and nn.ModuleDict have for a forward: they are not called, their children are.
 UNCALLED = nn.Module.forward
-# What multiplies all experts' weights at once.
-PRODUCTS = ("bmm", "baddbmm", "matmul", "__matmul__", "einsum", "grouped_mm", "_grouped_mm")
-
-
 NUM_PROVEN = 2  # forwards of each mode whose reading is compared with what the experts computed
 
 
@@ -92,9 +86,16 @@ class LayerHooks:
         # How many rows the router makes of a token that enters; 0 where that is no whole number.
         self._rows_per_token: int | None = None
         self._proof: ExitStack | None = None
+        # Whether the layer ran in training inside the model, and with how many rows.
+        self._ran_inside, self._lengths = False, set[int]()
         self._deferring = self._aside = False
         self._depth = 0
         self._handles = ExitStack()
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a reader says what the layer decides."""
+        return self._reader is not None
 
     def attach(self, handles: ExitStack) -> None:
         """Register the hooks; closing ``handles`` removes them."""
@@ -195,7 +196,7 @@ class LayerHooks:
         if self._to_prove[training] > 0 and not torch.compiler.is_compiling() and self.decision.is_plain:
             self._begin_proof()
             table = SAMPLING if context.sampling else COUNTING
-            watch: FunctionWatch | None = FunctionWatch(self._see, _noting(table, table), others=(note,))
+            watch: FunctionWatch | None = FunctionWatch(self._see, noting(table, table), others=(note,))
         elif context.sampling:
             watch = self._sampling[training]
         else:
@@ -284,8 +285,8 @@ class LayerHooks:
         if reading.names:
             names = reading.names - {ROUTER}
             usual = COUNTING if reading.narrows else {}
-            self._sampling[training] = FunctionWatch(self._see, _noting(SAMPLING, names))
-            self._counting[training] = FunctionWatch(self._see, _noting(usual, names))
+            self._sampling[training] = FunctionWatch(self._see, noting(SAMPLING, names))
+            self._counting[training] = FunctionWatch(self._see, noting(usual, names))
 
     def _count(self) -> None:
         """Add the decision to the statistics."""
@@ -299,7 +300,8 @@ class LayerHooks:
             self.has_read = True
             num_rows, width = ids.shape
             mask = context.mask_for(self.layer.name, num_rows)
-            entered, k = self._rows_entered(num_rows), self.decision.top_k or width
+            entered = self._rows_entered(num_rows)
+            k = 0 if self._is_repeated(entered) else self.decision.top_k or width
             self._statistics.count(ids, mask, k if entered == num_rows else 0)
             if entered != num_rows:
                 self._statistics.expect(k, entered, context.mask_for(self.layer.name, entered))
@@ -313,9 +315,23 @@ class LayerHooks:
         """Add the selections that were to be made by the tokens that entered, however many were read."""
         decision = self.decision
         num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
-        if num_selections:
-            rows = self._rows_entered(num_rows)
+        rows = self._rows_entered(num_rows)
+        if num_selections and not self._is_repeated(rows):
             self._statistics.expect(num_selections, rows, self._context.mask_for(self.layer.name, rows))
+
+    def _is_repeated(self, num_rows: int) -> bool:
+        """Whether this is a forward of before once more, for backward: with gradients, as long, outside the model."""
+        is_compiling = torch.compiler.is_compiling()
+        if self._context.running is not None:
+            # A reentrant checkpoint has no gradients the first time.
+            if self.layer.block.training or torch.is_grad_enabled():
+                self._ran_inside = True
+                if not is_compiling:
+                    self._lengths.add(num_rows)
+            return False
+        if not torch.is_grad_enabled():
+            return False
+        return self._ran_inside and (is_compiling or num_rows in self._lengths)
 
     def _rows_entered(self, num_rows: int) -> int:
         """The rows that the tokens which entered the layer make, where ``num_rows`` were read."""
@@ -366,11 +382,6 @@ class LayerHooks:
             self._hook_experts(self._other_experts)
             self._hooked_experts, self._other_experts = self._hooked_experts + self._other_experts, []
         (self._readable.add if self.decision.learn() else self._readable.discard)(self.layer.block.training)
-
-
-def _noting(table: Mapping[str, tuple[Handler, ...]], names: Iterable[str]) -> dict[str, tuple[Handler, ...]]:
-    """A table of handlers that also keeps what the functions of these names return."""
-    return {**table, **{name: (*table.get(name, ()), note) for name in names}}
 
 
 def part_of(layer: MoELayer) -> str:

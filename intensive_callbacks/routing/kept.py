@@ -7,15 +7,13 @@ over those of a single forward.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from intensive_callbacks.routing.statistics import RoutingStatistics
 
 MAX_BYTES = 1 << 20  # of the tensors that one layer keeps
 NUM_TRIED = 3  # forwards that are counted at once, to see whether the model writes into its ids afterwards
@@ -30,17 +28,26 @@ class Kept(NamedTuple):
     num_expected: int
 
     @property
+    def is_overwritten(self) -> bool:
+        """Whether somebody wrote into the ids since."""
+        return self.version is not None and self.ids._version != self.version  # noqa: SLF001 - nothing public tells
+
+    @property
     def key(self) -> tuple[object, ...]:
         """What must be equal to be counted in one pass."""
         return self.ids.shape[1], self.ids.dtype, self.ids.device, self.mask is not None, self.num_expected
 
 
 class KeptIds:
-    """The ids of one layer that are still to be counted, on the device of its sums."""
+    """The ids of one layer that are still to be counted.
+
+    Attributes:
+        num_bytes: what the ids that are kept take.
+    """
 
     def __init__(self) -> None:
         self._kept: list[Kept] = []
-        self._num_bytes = 0
+        self.num_bytes = 0
         self._num_tried = 0
         self._last: Kept | None = None
 
@@ -52,7 +59,7 @@ class KeptIds:
         """
         if self._num_tried < 0 or type(ids) is not Tensor or ids.device != device or ids.dim() != 2:
             return False
-        version = None if ids.is_inference() else ids._version
+        version = None if ids.is_inference() else ids._version  # noqa: SLF001 - nothing public tells
         if self._num_tried < NUM_TRIED:
             self._try(Kept(ids, version, None, 0))
             return False
@@ -62,13 +69,13 @@ class KeptIds:
         if 2 * num_bytes > MAX_BYTES:
             return False
         self._kept.append(Kept(ids, version, mask, num_expected))
-        self._num_bytes += num_bytes
+        self.num_bytes += num_bytes
         return True
 
     def _try(self, kept: Kept) -> None:
         last, self._last = self._last, kept
         self._num_tried += 1
-        if last is not None and last.version is not None and last.ids._version != last.version:
+        if last is not None and last.is_overwritten:
             self._num_tried, self._last = -1, None
         elif self._num_tried == NUM_TRIED:
             self._last = None
@@ -76,27 +83,39 @@ class KeptIds:
     @property
     def is_full(self) -> bool:
         """Whether as much is kept as may be."""
-        return self._num_bytes > MAX_BYTES
+        return self.num_bytes > MAX_BYTES
 
     def forget(self) -> None:
         """Drop what was kept: the sums are about to be overwritten."""
-        self._kept, self._num_bytes = [], 0
+        self._kept, self.num_bytes = [], 0
 
     def take(self) -> list[Kept]:
         """What was kept, which is forgotten; ids that were written into are replaced by as many invalid ones."""
         if not self._kept:
             return []
-        kept, self._kept, self._num_bytes = self._kept, [], 0
+        kept, self._kept, self.num_bytes = self._kept, [], 0
         for number, each in enumerate(kept):
-            if each.version is not None and each.ids._version != each.version:
+            if each.is_overwritten:
                 kept[number] = each._replace(ids=torch.full_like(each.ids, -2))
                 self._num_tried = -1
         return kept
 
 
-def count_kept(layers: Iterable[RoutingStatistics]) -> None:
+class Counter(Protocol):
+    """The sums of one layer, with the ids that are still to be added."""
+
+    num_experts: int
+    device: torch.device
+    kept: KeptIds
+
+    @property
+    def integers(self) -> list[Tensor]:
+        """Loads, tokens and expected selections first."""
+
+
+def count_kept(layers: Iterable[Counter]) -> None:
     """Add what layers have kept to their sums; layers that kept equally much of one kind are added in one pass."""
-    passes: dict[tuple[object, ...], list[tuple[RoutingStatistics, list[Kept]]]] = {}
+    passes: dict[tuple[object, ...], list[tuple[Counter, list[Kept]]]] = {}
     for layer in layers:
         by_key: dict[tuple[object, ...], list[Kept]] = {}
         for kept in layer.kept.take():
@@ -108,7 +127,7 @@ def count_kept(layers: Iterable[RoutingStatistics]) -> None:
         _count_together([layer for layer, _ in each], [several for _, several in each])
 
 
-def _count_together(layers: list[RoutingStatistics], kept: list[list[Kept]]) -> None:
+def _count_together(layers: list[Counter], kept: list[list[Kept]]) -> None:
     num_layers, num_slots = len(layers), layers[0].num_experts + 2
     ids = torch.cat([each.ids for each in chain(*kept)]).to(torch.int64).view(num_layers, -1, kept[0][0].ids.shape[1])
     # -2 and E, the invalid ones, are slot E modulo E + 2; -1 is slot E + 1.

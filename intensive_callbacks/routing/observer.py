@@ -13,11 +13,15 @@ from torch import nn
 from intensive_callbacks.boundary import Boundary
 from intensive_callbacks.routing.context import RoutingContext
 from intensive_callbacks.routing.discovery import MoELayer, find_layers, select_layers
+from intensive_callbacks.routing.forwards import FORWARD_PART, ForwardHooks
 from intensive_callbacks.routing.hooks import LayerHooks, part_of
+from intensive_callbacks.routing.lookalikes import lookalikes
 from intensive_callbacks.routing.masks import MASK_PART, MaskHooks, modules_accepting_a_mask
 from intensive_callbacks.routing.readers import registered_reader
 from intensive_callbacks.routing.reports import (
+    warn_about_improbable_scores,
     warn_about_invalid_ids,
+    warn_about_lookalikes,
     warn_about_silent_layers,
     warn_about_unread_layers,
 )
@@ -98,6 +102,9 @@ class RouterObserver:
         call = self._boundary.call
         found = [] if routers is None else call("finding the routers", find_layers, model, call) or []
         self.layers = select_layers(model, found, routers)
+        if routers == "auto":
+            seen = call("looking for mixtures that were not found", lookalikes, model, self.layers) or []
+            warn_about_lookalikes(self._boundary, seen)
         self.statistics = {layer.name: RoutingStatistics(layer.num_classes) for layer in self.layers}
         readers = routers if isinstance(routers, dict) else {}
         self._num_uses = Counter(id(layer.router) for layer in self.layers if layer.router is not None)
@@ -166,6 +173,10 @@ class RouterObserver:
                 self._attach(part_of(layer), self._attach_layer, hooks, off=hooks.switch_off)
         if self.layers:
             self._attach(MASK_PART, self._attach_masks)
+            read_by_us = [
+                layer for layer in self.layers if layer.name in self._hooks and not self._hooks[layer.name].has_reader
+            ]
+            self._attach(FORWARD_PART, ForwardHooks(self._context, self.model, read_by_us).attach)
             self.handles.enter_context(_side_effects_in_compiled_checkpoints())
         self._context.switch(attached=True)
         return self
@@ -228,6 +239,7 @@ class RouterObserver:
             sums = sums.expecting(self.unobserved)
         if torch.device(device).type == "cpu":  # on another device the numbers would have to be waited for
             warn_about_invalid_ids(self._boundary, sums, self.failed)
+            warn_about_improbable_scores(self._boundary, sums)
         return sums
 
     def restore(self, sums: RoutingSums) -> None:

@@ -1,4 +1,4 @@
-"""What is said once about layers that could not be observed, or whose expert ids are no expert's."""
+"""What is said once about layers that could not be observed, or whose ids or probabilities are none."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def warn_about_silent_layers(boundary: Boundary, layers: Sequence[str]) -> None:
         )
 
 
+def warn_about_lookalikes(boundary: Boundary, found: Sequence[tuple[str, str]]) -> None:
+    """Warn about modules that look like a mixture of experts and are not observed."""
+    if found:
+        (name, sign), others = found[0], len(found) - 1
+        boundary.warn(
+            "lookalikes",
+            f"module {name!r}{f' (and {others} more)' if others else ''} looks like a mixture of experts ({sign}), but "
+            "no router was found in it, so its routing is not observed and all its parameters count as active. Pass a "
+            "reader: routers={'name.of.the.router': read}; or leave it out: routers=None",
+            UserWarning,
+        )
+
+
 def warn_about_invalid_ids(boundary: Boundary, sums: RoutingSums, failed: Collection[str]) -> None:
     """Warn about each router that gave ids outside its range; ``failed`` layers have been reported before."""
     for group in sums.groups:
@@ -42,9 +55,25 @@ def warn_about_invalid_ids(boundary: Boundary, sums: RoutingSums, failed: Collec
                 boundary.warn(
                     f"invalid ids of {layer}",
                     f"the router of layer {layer!r} gave {number:.0f} expert ids outside [-1, {group.num_experts}), "
-                    "and what is formed of its routing is NaN. Expert ids count from 0, and -1 is an unused slot",
+                    "or ids that were overwritten before they were counted, and what is formed of its routing is NaN. "
+                    "Expert ids count from 0, and -1 is an unused slot",
                     UserWarning,
                 )
+
+
+def warn_about_improbable_scores(boundary: Boundary, sums: RoutingSums) -> None:
+    """Warn about each router whose probabilities are none."""
+    for group in sums.groups:
+        states = group.states()
+        improbable = (states["entropy"].isnan() & (states["num_probabilities"] > 0)).tolist()
+        for layer in (layer for layer, is_nan in zip(group.layers, improbable, strict=True) if is_nan):
+            boundary.warn(
+                f"probabilities of {layer}",
+                f"the router of layer {layer!r} gave probabilities that are negative, NaN or do not sum to 1, and what "
+                "is formed of them is NaN. Have the reader return scores before the softmax as logits, or normalize "
+                "them",
+                UserWarning,
+            )
 
 
 def _listing(names: Sequence[str]) -> str:

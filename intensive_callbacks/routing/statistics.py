@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.routing import (
+    PROBABILITY_TOLERANCE,
     token_confidence,
     token_entropy,
     token_log_partition,
@@ -249,7 +251,7 @@ class RoutingStatistics:
             self._add("z", log_partition.square(), sample.mask)
             self._add_tokens("num_logits", sample.num_tokens, sample.mask)
         if sample.probabilities is not None:
-            probabilities = sample.probabilities.float()
+            probabilities = _or_nan(sample.probabilities.float())
         elif sample.logits is not None:
             probabilities = sample.logits.float().softmax(-1)
         else:
@@ -268,6 +270,12 @@ class RoutingStatistics:
             return
         self._add("confidence", confidence, sample.mask)
         self._add_tokens("num_selected", sample.num_tokens, sample.mask)
+
+
+def _or_nan(probabilities: Tensor) -> Tensor:
+    """Probabilities, ``[T, E]``; a row that is none, and so what is formed of it, is NaN."""
+    probable = (probabilities >= 0).all(-1) & ((probabilities.sum(-1) - 1).abs() <= PROBABILITY_TOLERANCE)
+    return probabilities.masked_fill(~probable[:, None], math.nan)
 
 
 def row_columns(num_experts: int) -> dict[str, slice]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from intensive_callbacks.routing.decision import Decision
 
@@ -185,3 +185,10 @@ COUNTING: dict[str, tuple[Handler, ...]] = {name: (handler,) for name, handler i
 SAMPLING: dict[str, tuple[Handler, ...]] = {
     name: tuple(table[name] for table in (SELECTIONS, SCORES) if name in table) for name in {**SELECTIONS, **SCORES}
 }
+# What multiplies all experts' weights at once.
+PRODUCTS = ("bmm", "baddbmm", "matmul", "__matmul__", "einsum", "grouped_mm", "_grouped_mm")
+
+
+def noting(table: Mapping[str, tuple[Handler, ...]], names: Iterable[str]) -> dict[str, tuple[Handler, ...]]:
+    """A table of handlers that also keeps what the functions of these names return."""
+    return {**table, **{name: (*table.get(name, ()), note) for name in names}}

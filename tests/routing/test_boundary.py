@@ -274,15 +274,15 @@ def test_lazy_modules_are_counted_once_they_have_a_shape():
 
 
 def test_a_layer_whose_search_fails_is_one_without_routers(monkeypatch):
-    discovery = importlib.import_module("intensive_callbacks.routing.discovery")
-    original = discovery._num_alike
+    structure = importlib.import_module("intensive_callbacks.routing.structure")
+    original = structure.num_alike
 
     def fail(module):
         if module is model["a"].experts:
             raise InjectedError
         return original(module)
 
-    monkeypatch.setattr(discovery, "_num_alike", fail)
+    monkeypatch.setattr(structure, "num_alike", fail)
     model = nn.ModuleDict({"a": LinearGate(), "b": LinearGate()})
     model["a"].experts = nn.ModuleList(nn.Linear(D, D) for _ in range(3))
     with pytest.warns(RuntimeWarning, match=r"finding the routers of 'a.experts' failed"):

@@ -39,7 +39,8 @@ def leaderboard(
     ] = None,
     *,
     baselines: Annotated[
-        str | None, typer.Option(help="Published models beside them: language, vision, vision-language or a CSV file.")
+        str | None,
+        typer.Option(help="Published models beside them: language, vision, vision-language, density or a CSV file."),
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Column that orders each group, best first, such as p3.")] = None,
     metric: Annotated[

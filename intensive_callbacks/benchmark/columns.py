@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -162,6 +163,7 @@ def metric_of_accuracy(name: str, row: BenchmarkRow) -> Callable[[torch.Tensor],
     return lambda accuracy: function(**{"accuracy": accuracy} if "accuracy" in needed else {}, **facts)
 
 
+@functools.cache
 def _function(card: cards.Card) -> tuple[Callable[..., torch.Tensor], set[str]]:
     """The pure function behind a card, and its required arguments."""
     if card.metric is None:

@@ -37,6 +37,7 @@ class BenchmarkTable:
         rows: the models, in the order in which they are shown.
         metrics: keys or symbols of the comparable metrics.
         sort: key, symbol or title of a column by which each group is ordered, best first.
+        note: a sentence that is printed below the table.
 
     Raises:
         KeyError: if a metric or ``sort`` is not known.
@@ -50,9 +51,14 @@ class BenchmarkTable:
     """
 
     def __init__(
-        self, rows: Iterable[BenchmarkRow], metrics: Sequence[str] = COMPARABLE, sort: str | None = None
+        self,
+        rows: Iterable[BenchmarkRow],
+        metrics: Sequence[str] = COMPARABLE,
+        sort: str | None = None,
+        note: str = "",
     ) -> None:
         models = list(rows)
+        self.note = note
         comparable = [comparable_column(name) for name in metrics]
         self.metrics = tuple(metrics)
         columns = with_analytic([*amount_columns(), *comparable], models)
@@ -73,7 +79,7 @@ class BenchmarkTable:
     def featured(self) -> BenchmarkTable:
         """The table of the few rows that are printed."""
         return BenchmarkTable(
-            (row for members in self.groups.values() for row in members if row.featured), self.metrics
+            (row for members in self.groups.values() for row in members if row.featured), self.metrics, note=self.note
         )
 
     @property
@@ -93,6 +99,8 @@ class BenchmarkTable:
         from intensive_callbacks.benchmark.printers.terminal import renderables
 
         yield from renderables(self.grid, options.max_width)
+        if self.note:
+            yield self.note
 
     def to_markdown(self) -> str:
         """One Markdown table per group, with the reasons for its dashes below it."""

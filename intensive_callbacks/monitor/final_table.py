@@ -20,7 +20,7 @@ def final_table(
     errors: Mapping[str, float],
     benchmark: str | None,
 ) -> BenchmarkTable:
-    """One row of this run, and those of the baselines.
+    """One row of this run and those of the baselines, of which its neighbors of the same task are featured.
 
     Args:
         model: its name.
@@ -31,7 +31,7 @@ def final_table(
         benchmark: the baselines: ``"auto"`` for those of language models where there are tokens and of vision models
             otherwise, ``"language"``, ``"vision"``, a path, or ``None``.
     """
-    from intensive_callbacks.benchmark.baselines import load_baselines
+    from intensive_callbacks.benchmark.baselines import load_baselines, neighbors
     from intensive_callbacks.benchmark.row import BenchmarkRow
     from intensive_callbacks.benchmark.table import BenchmarkTable
 
@@ -46,4 +46,12 @@ def final_table(
     )
     automatic = "language" if facts.has_tokens else "vision"
     baselines = automatic if benchmark == "auto" else benchmark
-    return BenchmarkTable([row, *(load_baselines(baselines) if baselines else [])])
+    published = neighbors(row, load_baselines(baselines)) if baselines else []
+    note = ""
+    if published and not any(other.featured for other in published):
+        tasks = " or ".join(repr(name) for name in sorted({other.task for other in published}))
+        note = (
+            f"no published model is shown beside it: those of {baselines!r} were tested on {tasks}; if that is its task, "
+            "pass task="
+        )
+    return BenchmarkTable([row, *published], note=note)

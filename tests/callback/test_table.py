@@ -40,3 +40,35 @@ def test_scores_are_printed_with_their_standard_errors():
     resumed = watched(model)
     resumed.load_state_dict(monitor.state_dict())
     assert next(iter(resumed.finish().groups.values()))[0].measured_errors == row.measured_errors
+
+
+def final_table(task):
+    model = nn.Linear(3, 1)
+    with Monitor(model, every_n_steps=1, benchmark="vision", task=task) as monitor:
+        monitor.observe(torch.ones(8, 3))
+        model(torch.ones(8, 3))
+        monitor.log(1, accuracy=0.75)
+    return monitor.finish()
+
+
+def shown(table):
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table.featured())
+    return console.export_text(), [row for rows in table.featured().groups.values() for row in rows]
+
+
+def test_at_most_six_published_models_of_its_task_stand_beside_a_run():
+    text, (own, *others) = shown(final_table("ImageNet-1k top-1"))
+    assert own.source == "this run"
+    assert 1 < len(others) <= 6
+    assert {row.task for row in others} == {"ImageNet-1k top-1"}
+    assert "no published model" not in text
+
+
+def test_a_run_of_another_task_stands_alone_and_says_so():
+    text, rows = shown(final_table("digits"))
+    assert [row.source for row in rows] == ["this run"]
+    assert " ".join(text.split()).endswith(
+        "no published model is shown beside it: those of 'vision' were tested on 'ImageNet-1k top-1'; if that is its "
+        "task, pass task="
+    )

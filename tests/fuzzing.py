@@ -94,7 +94,8 @@ def _of_function(case: Any, number: int) -> Target:
     function = case.function
     inner = function.func if isinstance(function, partial) else function
     name = f"{getattr(inner, '__name__', 'function')}#{number}"
-    words = frozenset(inspect.signature(inner).parameters)
+    # A case may give an argument another name than the function has.
+    words = frozenset(inspect.signature(inner).parameters) | {"logits"}
     return Target(name, lambda given: function(**given), lambda _: dict(case.arguments), words, case.bounds)
 
 
@@ -214,6 +215,8 @@ def _judged(value: Any, bounds: tuple[float, float], given: dict[str, Any]) -> t
     if _is_strange(value):
         return "neither value nor NaN", described(given)
     values = list(_numbers(value))
+    if any(isinstance(number, int) and abs(number) > 2**63 for number in values):
+        return "out of bounds", described(given)
     if any(isinstance(number, complex) for number in values):
         return "complex", described(given)
     if any(math.isnan(number) for number in values):

@@ -96,8 +96,8 @@ class LaggedMoments(IntensiveMetric):
         self.add_sum("first_moment", (num_dimensions,))
         self.add_sum("num_steps", (), torch.int64)
 
-    def add(self, first: Tensor, second: Tensor) -> None:
-        second_moment, first_moment, num_steps = dynamics.lagged_moments(first, second)
+    def add(self, first: Tensor, second: Tensor, names: tuple[str, str]) -> None:
+        second_moment, first_moment, num_steps = dynamics.lagged_moments(first, second, names=names)
         self.second_moment += second_moment
         self.first_moment += first_moment
         self.num_steps += num_steps
@@ -145,12 +145,12 @@ class GaussianTransferEntropy(LaggedMoments):
 
     def update(self, source: Tensor, target: Tensor) -> None:
         """Add the moments of one batch of series."""
-        if (source.shape[-1], target.shape[-1]) != (self.num_source, self.num_target):
+        if (source.shape[-1:], target.shape[-1:]) != ((self.num_source,), (self.num_target,)):
             raise ValueError(
-                f"need [..., T, {self.num_source}] and [..., T, {self.num_target}], "
+                f"source and target must be [..., T, {self.num_source}] and [..., T, {self.num_target}], "
                 f"got {tuple(source.shape)} and {tuple(target.shape)}"
             )
-        self.add(source, target)
+        self.add(source, target, ("source", "target"))
 
     def compute(self) -> Tensor:
         """The transfer entropy of all steps."""

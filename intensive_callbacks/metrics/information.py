@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import information
-from intensive_callbacks.functional.checks import require_positive
+from intensive_callbacks.functional.checks import require_cells, require_positive
 from intensive_callbacks.functional.information import Correction
 from intensive_callbacks.metrics.base import IntensiveMetric, companion
 from intensive_callbacks.metrics.sparsity import RelevanceRealizationRate
@@ -24,13 +24,14 @@ class CountingMetric(IntensiveMetric):
         """A state for the counts of variables with so many values each."""
         if min(sizes) < 1:
             raise ValueError(f"a variable has at least 1 value, got sizes {sizes}")
+        require_cells(f"sizes of the {len(sizes)} variables", *sizes)
         self.sizes = sizes
         self.add_sum("counts", sizes, torch.int64)
         self.add_sum("num_outside", (), torch.int64)
 
-    def count(self, *labels: Tensor, mask: Tensor | None = None) -> None:
-        """Count the labels of one batch."""
-        counts, num_outside = information.contingency_table(labels, self.sizes, mask)
+    def count(self, mask: Tensor | None = None, **labels: Tensor) -> None:
+        """Count the labels of one batch, each under the name that an error should call it."""
+        counts, num_outside = information.count_labels(labels, self.sizes, mask)
         self.counts += counts
         self.num_outside += num_outside
 
@@ -85,7 +86,7 @@ class ShannonEntropy(CountingMetric):
 
     def update(self, labels: Tensor, mask: Tensor | None = None) -> None:
         """Count the labels of one batch."""
-        self.count(labels, mask=mask)
+        self.count(mask, labels=labels)
 
     def compute(self) -> Tensor:
         """The entropy of all labels counted."""
@@ -102,7 +103,7 @@ class _PairedLabels(CountingMetric):
 
     def update(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
         """Count the pairs of one batch."""
-        self.count(x, y, mask=mask)
+        self.count(mask, x=x, y=y)
 
     @companion
     def p_value(self, num_permutations: int = 999, seed: int = 0) -> float:
@@ -300,7 +301,7 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
         if accuracy is not None:
             super().update(accuracy, num_examples, active_params)
         if x is not None and y is not None:
-            self.count(x, y, mask=mask)
+            self.count(mask, x=x, y=y)
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""

@@ -145,7 +145,7 @@ def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: f
         Both informations, in bits; 0 for both where beta is too small for any dimension to pay.
 
     Raises:
-        ValueError: if ``beta`` is negative or the covariance does not fit.
+        ValueError: if ``beta`` is negative, or the covariance does not fit or is not positive definite.
 
     Source:
         Chechik, Globerson, Tishby and Weiss 2005, "Information bottleneck for Gaussian variables".
@@ -163,6 +163,8 @@ def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: f
         )
     _require_beta(beta)
     joint = as_float64(covariance)
+    if torch.linalg.cholesky_ex(joint.nan_to_num()).info or not joint.isfinite().all():
+        raise ValueError("covariance must be finite and positive definite; remove variables that depend on others")
     x, y = joint[:num_inputs, :num_inputs], joint[num_inputs:, num_inputs:]
     cross = joint[:num_inputs, num_inputs:]
     explained = torch.linalg.solve(x, cross @ torch.linalg.solve(y, cross.T))

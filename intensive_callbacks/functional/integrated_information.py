@@ -83,7 +83,9 @@ def integrated_information(states: Tensor) -> Tensor:
 def require_components(num_components: int) -> None:
     """A system must have a bipartition, and not too many to try each."""
     if not 2 <= num_components <= MAX_COMPONENTS:
-        raise ValueError(f"the states of a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
+        raise ValueError(
+            f"the states of a system must have 2 to {MAX_COMPONENTS} components, got num_components = {num_components}"
+        )
 
 
 @checked

@@ -122,7 +122,7 @@ def _number(name: str, value: Any) -> Any:
 
 def _integer(name: str, value: Any) -> Any:
     number = _as_python(value)
-    if isinstance(number, float) and number.is_integer():
+    if isinstance(number, bool) or (isinstance(number, float) and number.is_integer()):
         number = int(number)
     if not isinstance(number, int):
         raise _refusal(name, "an integer", value)

@@ -214,9 +214,14 @@ def critical_beta(coupling: float | Tensor) -> float:
 
 def _require_couplings(coupling: Tensor) -> Tensor:
     matrix = coupling.reshape(1, 1) if coupling.dim() == 0 else coupling
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel() or bool((matrix < 0).any()):
+    if (
+        matrix.dim() != 2
+        or matrix.shape[0] != matrix.shape[1]
+        or not matrix.numel()
+        or not bool(((matrix >= 0) & matrix.isfinite()).all())
+    ):
         raise ValueError(
-            f"coupling must be a number or a square matrix without negative entries, got {tuple(coupling.shape)}"
+            f"coupling must be a number or a square matrix of finite entries of at least 0, got {tuple(coupling.shape)}"
         )
     return matrix
 
@@ -280,9 +285,10 @@ def critical_exponent(
     from scipy.stats import t as student
 
     b, phi = (as_float64(values.detach()).cpu().numpy() for values in (control, response))
-    if b.ndim != 1 or len(b) < 5 or b.shape != phi.shape or not (phi > 0).all():
+    usable = b.ndim == 1 and len(b) >= 5 and b.shape == phi.shape and np.isfinite(b).all() and np.isfinite(phi).all()
+    if not usable or not (phi > 0).all():
         raise ValueError(
-            "control must be [n], at least 5 values, and response [n], above 0 each, "
+            "control must be [n], at least 5 finite values, and response [n], finite and above 0 each, "
             f"got {b.shape} and {phi.shape}, least response {phi.min(initial=np.inf)}"
         )
     spread = float(b.max() - b.min())

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_only
 
 from intensive_callbacks.boundary import warn
-from intensive_callbacks.functional.checks import as_float64, as_scalar, require_fraction, uncertain
+from intensive_callbacks.functional.checks import as_float64, as_scalar, require_cells, require_fraction, uncertain
 from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sparsity import require_share
 from intensive_callbacks.functional.sums import unless_invalid
@@ -119,7 +119,13 @@ class IntensiveMetric(Metric):
 
     def add_sum(self, name: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> None:
         """A state that starts at zero and is summed across processes."""
+        if shape:
+            require_cells(self.size_names(), *shape)
         self.add_state(name, default=torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    def size_names(self) -> str:
+        """The constructor's arguments that are sizes, for an error."""
+        return " and ".join(name for name in inspect.signature(type(self)).parameters if name.startswith("num_"))
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add other sums to these; a merge counts as an update."""
@@ -281,6 +287,7 @@ class SampleMetric(IntensiveMetric):
         """The buffer, of rows of ``width`` numbers."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        require_cells("num_samples and the columns of a sample", num_samples, width)
         self.num_samples = num_samples
         empty = torch.full((num_samples, width), torch.nan, dtype=dtype)
         self.add_state("samples", default=empty, dist_reduce_fx="cat")

@@ -104,6 +104,8 @@ class EffectiveCompressionRatio(SampleMetric):
             raise ValueError(
                 f"estimator={estimator!r} keeps samples: give num_features=(columns of the inputs, of the outputs)"
             )
+        elif min(num_features) < 1:
+            raise ValueError(f"num_features must be at least 1 each, got {num_features}")
         else:
             self.add_samples(num_samples, sum(num_features), torch.float32)
             if noise is None and estimator != "seed":

@@ -46,6 +46,7 @@ class TransferEntropy(CountingMetric):
     """
 
     higher_is_better = None
+    arguments = "source and target"
     undefined = "no step has been counted, or chance alone fixes the estimate"
 
     def __init__(self, num_source: int, num_target: int, *, correction: str = "adjusted", **kwargs: Any) -> None:
@@ -139,7 +140,7 @@ class GaussianTransferEntropy(LaggedMoments):
     def __init__(self, num_source: int, num_target: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if min(num_source, num_target) < 1:
-            raise ValueError(f"a series has at least 1 dimension, got {num_source} and {num_target}")
+            raise ValueError(f"num_source and num_target must be at least 1, got {num_source} and {num_target}")
         self.num_source, self.num_target = num_source, num_target
         self.add_moments(num_source + 2 * num_target)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import information
-from intensive_callbacks.functional.checks import require_cells, require_positive
+from intensive_callbacks.functional.checks import require_positive
 from intensive_callbacks.functional.information import Correction
 from intensive_callbacks.metrics.base import IntensiveMetric, companion
 from intensive_callbacks.metrics.sparsity import RelevanceRealizationRate
@@ -17,14 +17,14 @@ __all__ = ["ConfigurationQuality", "CouplingQuality", "MutualInformation", "Rele
 class CountingMetric(IntensiveMetric):
     """A function of how often labels occur together; the counts are its state."""
 
+    arguments: str = "x and y"
     counts: Tensor
     num_outside: Tensor
 
     def add_counts(self, *sizes: int) -> None:
         """A state for the counts of variables with so many values each."""
         if min(sizes) < 1:
-            raise ValueError(f"a variable has at least 1 value, got sizes {sizes}")
-        require_cells(f"sizes of the {len(sizes)} variables", *sizes)
+            raise ValueError(f"a variable has at least 1 value, got sizes {sizes} of {self.size_names()}")
         self.sizes = sizes
         self.add_sum("counts", sizes, torch.int64)
         self.add_sum("num_outside", (), torch.int64)
@@ -40,7 +40,7 @@ class CountingMetric(IntensiveMetric):
         if self.num_outside > 0:
             raise ValueError(
                 f"labels must lie in [-1, size) with sizes {self.sizes}, -1 for none; "
-                f"{int(self.num_outside)} of those given lay outside"
+                f"{int(self.num_outside)} of those given as {self.arguments} lay outside"
             )
         return self.counts
 
@@ -76,6 +76,7 @@ class ShannonEntropy(CountingMetric):
 
     higher_is_better = None
     plot_lower_bound = 0.0
+    arguments = "labels"
 
     def __init__(self, num_values: int, *, correction: Correction = "miller_madow", **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from contract.cases import CASES
-from intensive_callbacks import functional
+from intensive_callbacks import functional, metrics
 
 if TYPE_CHECKING:
     import random
@@ -45,6 +45,9 @@ OPTIONS = {  # arguments that are neither tensors nor numbers
     "divergence": ("kl", "js", "nss"),
     "order": ("inverse", "direct"),
     "names": (("first", "second"),),
+    "estimator": ("predictive", "usable", "gaussian", "ksg"),
+    "num_features": ((2, 3),),
+    "sizes": ((2, 2), (2, 2, 2)),
 }
 
 
@@ -76,8 +79,9 @@ ALLOWED = ("value", "NaN", "refused")
 
 
 def targets() -> list[Target]:
-    """Every public function, by its signature and by each contract case, and every metric of a case."""
+    """Every public function and constructor by its signature, and the function and metric of each contract case."""
     found = [_of_signature(name) for name in sorted(vars(functional)) if _is_function(name)]
+    found += [_of_constructor(name) for name in sorted(vars(metrics)) if isinstance(getattr(metrics, name), type)]
     for number, case in enumerate(CASES):
         found.append(_of_function(case, number))
         found.append(_of_metric(case, number))
@@ -94,7 +98,8 @@ def _of_function(case: Any, number: int) -> Target:
     function = case.function
     inner = function.func if isinstance(function, partial) else function
     name = f"{getattr(inner, '__name__', 'function')}#{number}"
-    words = frozenset(inspect.signature(inner).parameters)
+    # A case may give an argument another name than the function has.
+    words = frozenset(inspect.signature(inner).parameters) | {"logits"}
     return Target(name, lambda given: function(**given), lambda _: dict(case.arguments), words, case.bounds)
 
 
@@ -110,16 +115,34 @@ def _of_metric(case: Any, number: int) -> Target:
     )
 
 
+def _of_constructor(name: str) -> Target:
+    metric = getattr(metrics, name)
+
+    def call(given: dict[str, Any]) -> None:
+        metric(**given)
+
+    return _of_parameters(f"{name}()", call, metric)
+
+
 def _of_signature(name: str) -> Target:
     function = getattr(functional, name)
-    parameters = inspect.signature(function).parameters
+    return _of_parameters(name, lambda given: function(**given), function)
+
+
+def _of_parameters(name: str, call: Callable[[dict[str, Any]], Any], signed: Callable[..., Any]) -> Target:
+    parameters = {n: p for n, p in inspect.signature(signed).parameters.items() if p.kind is not p.VAR_KEYWORD}
 
     def arguments(rng: random.Random) -> dict[str, Any]:
         shape = [rng.choice(SIZES[1:]) for _ in range(rng.choice((1, 2, 2, 3)))]
         needed = {n: p for n, p in parameters.items() if p.default is p.empty or rng.random() < 0.3}
-        return {n: _plausible(rng, n, str(p.annotation), shape) for n, p in needed.items()}
+        return {n: _plausible(rng, n, _annotation(p), shape) for n, p in needed.items()}
 
-    return Target(name, lambda given: function(**given), arguments, frozenset(parameters))
+    return Target(name, call, arguments, frozenset(parameters))
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _plausible(rng: random.Random, name: str, annotation: str, shape: list[int]) -> Any:
@@ -214,6 +237,8 @@ def _judged(value: Any, bounds: tuple[float, float], given: dict[str, Any]) -> t
     if _is_strange(value):
         return "neither value nor NaN", described(given)
     values = list(_numbers(value))
+    if any(isinstance(number, int) and abs(number) > 2**63 for number in values):
+        return "out of bounds", described(given)
     if any(isinstance(number, complex) for number in values):
         return "complex", described(given)
     if any(math.isnan(number) for number in values):

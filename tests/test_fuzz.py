@@ -2,14 +2,13 @@
 
 import random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzing import ALLOWED, draw, outcome, targets
 
 TARGETS = targets()
-seeded = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+seeded = settings(max_examples=1000, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32)
 
 
@@ -20,13 +19,6 @@ def tried(seed):
     return target.name, *outcome(target, given)
 
 
-@seeded
-@given(seeds)
-def test_no_random_input_hangs(seed):
-    assert tried(seed)[1] != "hang"
-
-
-@pytest.mark.xfail(strict=True, reason="arguments of another type are not refused by their name everywhere")
 @seeded
 @given(seeds)
 def test_random_input_is_a_value_nan_or_refused_by_name(seed):

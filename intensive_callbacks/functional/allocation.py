@@ -10,6 +10,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64, require_one_shape
 from intensive_callbacks.functional.ranks import score_by_rank
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = [
     "Divergence",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@checked
 def query_content_coupling_update(x: Tensor, y: Tensor) -> Tensor:
     """Sums from which the correlation of two samples is formed, and which add over batches and processes.
 
@@ -55,6 +57,7 @@ def finite_pairs(
     return torch.where(finite, x, 0.0), torch.where(finite, y, 0.0), finite
 
 
+@checked
 def query_content_coupling_compute(moments: Tensor) -> Tensor:
     """Pearson correlation from :func:`query_content_coupling_update`.
 
@@ -79,6 +82,7 @@ def query_content_coupling_compute(moments: Tensor) -> Tensor:
     return torch.where(varies, r.clamp(-1.0, 1.0), torch.nan)
 
 
+@checked
 def query_content_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     """Query-content coupling (QC3): the Pearson correlation of relevance and token budgets over all patches.
 
@@ -127,6 +131,7 @@ def fisher_z(relevance: Tensor, token_budgets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(counts, weight * z, 0.0).sum(-1), weight.sum(-1)
 
 
+@checked
 def per_image_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     """The mean of the images' correlations of relevance and token budgets, by Fisher's z.
 
@@ -156,6 +161,7 @@ def per_image_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     return (z / weight).tanh()
 
 
+@checked
 def rank_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     """Spearman's rank correlation of relevance and token budgets: QC3 of any increasing rule is 1.
 
@@ -182,6 +188,7 @@ def rank_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     return query_content_coupling(score_by_rank(x[finite], ranks), score_by_rank(y[finite], ranks))
 
 
+@checked
 def allocation_regret(relevance: Tensor, token_budgets: Tensor) -> Tensor:
     r"""Allocation regret: how far the shares of the budget are from the shares of the relevance.
 
@@ -217,6 +224,7 @@ Divergence = Literal["kl", "jensen_shannon"]
 """How two maps are compared."""
 
 
+@checked
 def salience_divergence(
     human: Tensor,
     model: Tensor,
@@ -278,6 +286,7 @@ def _kullback_leibler(p: Tensor, q: Tensor) -> Tensor:
     return summed
 
 
+@checked
 def token_budgets(
     quality: Tensor,
     *,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = ["CheckpointTradeoff", "checkpoint_tradeoff"]
 
@@ -19,6 +22,7 @@ class CheckpointTradeoff(NamedTuple):
     recomputed: int
 
 
+@checked
 def checkpoint_tradeoff(num_layers: int, segment: int | None = None) -> CheckpointTradeoff:
     r"""Memory and recomputation of activation checkpointing with segments of k layers.
 
@@ -47,8 +51,17 @@ def checkpoint_tradeoff(num_layers: int, segment: int | None = None) -> Checkpoi
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
     if segment is None:
-        segment = min(range(1, num_layers + 1), key=lambda k: (-(-num_layers // k) + k, k))
+        segment = _best_segment(num_layers)
     if not 1 <= segment <= num_layers:
         raise ValueError(f"segment must lie in [1, num_layers = {num_layers}], got {segment}")
     num_segments = -(-num_layers // segment)
     return CheckpointTradeoff(num_segments + segment, num_layers - num_segments)
+
+
+def _best_segment(num_layers: int) -> int:
+    """The smallest k of the least memory, which is ceil(2 sqrt(L)): the first with k (memory - k) >= L."""
+    memory = math.isqrt(4 * num_layers - 1) + 1
+    segment = (memory - math.isqrt(memory * memory - 4 * num_layers)) // 2
+    while segment * (memory - segment) < num_layers:
+        segment += 1
+    return segment

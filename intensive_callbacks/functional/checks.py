@@ -1,6 +1,8 @@
-"""What every quantity asks of its arguments."""
+"""What every quantity asks of its arguments: values and shapes. ``signatures.py`` checks their types."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -8,15 +10,20 @@ from torch import Tensor
 # An integer may be larger than any float: the comparison is exact, a conversion would raise an OverflowError.
 LARGEST = torch.finfo(torch.float64).max
 
+LARGEST_TABLE = 2**28
+"""Cells of the largest table of counts, 2 GiB."""
+
 
 def as_fraction(name: str, value: float | Tensor) -> Tensor:
     """``value`` as a float64 tensor; a Python number outside [0, 1] raises.
 
-    The elements of a tensor are not looked at: on a device that would wait for it.
+    An element of a tensor that lies outside becomes NaN: an error would have to wait for the device.
     """
     if not isinstance(value, Tensor):
         require_fraction(name, value)
-    return as_float64(value)
+        return as_float64(value)
+    fraction = as_float64(value)
+    return torch.where((fraction >= 0) & (fraction <= 1), fraction, torch.nan)
 
 
 def require_fraction(name: str, value: float) -> None:
@@ -32,18 +39,18 @@ def as_float64(value: float | Tensor) -> Tensor:
     return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
 
 
+def as_scalar(name: str, value: Tensor) -> Tensor:
+    """A tensor of one element as a float64 scalar, without its graph."""
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be one number, got {tuple(value.shape)}; take the mean, or update for each")
+    return as_float64(value.detach()).reshape(())
+
+
 def require_positive(name: str, value: float) -> float:
     """``value``, which must be a finite number above zero."""
     if not 0 < value <= LARGEST:
         raise ValueError(f"{name} must be a finite number above 0, got {_shown(value)}")
     return value
-
-
-def as_finite(name: str, value: float | Tensor) -> Tensor:
-    """``value`` as a float64 tensor; an integer too large for one raises."""
-    if not isinstance(value, Tensor) and isinstance(value, int) and abs(value) > LARGEST:
-        raise ValueError(f"{name} must be a number that a float can hold, got {_shown(value)}")
-    return as_float64(value)
 
 
 def as_count(name: str, value: float | Tensor) -> Tensor:
@@ -110,6 +117,29 @@ def require_one_shape(names: tuple[str, str], first: Tensor, second: Tensor, mus
         raise ValueError(
             f"{names[0]} and {names[1]} must {must}, got shapes {tuple(first.shape)} and {tuple(second.shape)}"
         )
+
+
+def require_broadcast(**tensors: Tensor) -> None:
+    """Tensors that are combined element by element must have shapes that broadcast."""
+    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+    try:
+        torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ValueError(f"{' and '.join(tensors)} must have shapes that broadcast, got {shapes}") from error
+
+
+def require_cells(names: str, *sizes: int) -> None:
+    """A table must have at least one cell and fit into memory."""
+    if min(sizes) < 1:
+        raise ValueError(f"{names} must be at least 1, got {', '.join(map(str, sizes))}")
+    if math.prod(sizes) > LARGEST_TABLE:
+        raise ValueError(f"{names} must make a table of at most 2**28 cells, got {' x '.join(map(str, sizes))}")
+
+
+def require_token_mask(mask: Tensor | None, name: str, of: Tensor) -> None:
+    """A mask of tokens must have the one dimension over which tokens are summed."""
+    if mask is not None and mask.shape != of.shape[:1]:
+        raise ValueError(f"mask must be [T] for {name} {tuple(of.shape)}, got {tuple(mask.shape)}")
 
 
 def require_mask(mask: Tensor | None, name: str, of: Tensor) -> None:

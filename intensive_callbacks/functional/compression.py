@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.functional.checks import LARGEST, as_finite
+from intensive_callbacks.functional.checks import LARGEST, as_float64
+from intensive_callbacks.functional.signatures import checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["effective_compression_ratio"]
 
 
+@checked
 def effective_compression_ratio(bits: float | Tensor, num_params: float) -> Tensor:
     r"""Effective compression ratio (ECR): the information from input to output, per binary order of magnitude of size.
 
@@ -39,5 +41,5 @@ def effective_compression_ratio(bits: float | Tensor, num_params: float) -> Tens
         tensor(30.3515, dtype=torch.float64)
     """
     if not 0 <= num_params <= LARGEST:
-        raise ValueError("num_params must be a finite number of at least 0")
-    return as_finite("bits", bits) / (math.log2(num_params) if num_params > 1 else math.nan)
+        raise ValueError(f"num_params must be a finite number of at least 0, got {num_params}")
+    return as_float64(bits) / (math.log2(num_params) if num_params > 1 else math.nan)

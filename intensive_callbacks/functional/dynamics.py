@@ -16,6 +16,7 @@ from intensive_callbacks.functional.information import (
     shannon_entropy_compute,
 )
 from intensive_callbacks.functional.representation import covariance
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@checked
 def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target: int) -> tuple[Tensor, Tensor]:
     """How often each step occurs: the target's present, the source's present and the target's next state.
 
@@ -61,6 +63,7 @@ def transfer_counts(source: Tensor, target: Tensor, num_source: int, num_target:
     return count_labels(steps, (num_target, num_source, num_target))
 
 
+@checked
 def transfer_entropy(
     source: Tensor, target: Tensor, num_source: int, num_target: int, *, correction: str = "adjusted"
 ) -> Tensor:
@@ -102,6 +105,7 @@ def transfer_entropy(
     return unless_invalid(transfer_entropy_compute(counts, correction=correction), num_outside)
 
 
+@checked
 def transfer_entropy_compute(counts: Tensor, *, correction: str = "adjusted") -> Tensor:
     """Bits per step of counts ``[L, K, L]``: target now, source now, target next; see :func:`transfer_entropy`.
 
@@ -132,6 +136,7 @@ def _weighted(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0, weights * values).sum(-1)
 
 
+@checked
 def lagged_moments(
     first: Tensor, second: Tensor, *, names: tuple[str, str] = ("first", "second")
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +158,7 @@ def lagged_moments(
         >>> lagged_moments(torch.ones(4, 2), torch.ones(4, 1))[2]
         tensor(3)
     """
-    if first.shape[:-1] != second.shape[:-1] or first.dim() < 2:
+    if first.shape[:-1] != second.shape[:-1] or first.dim() < 2 or second.shape[-1] == 0:
         raise ValueError(
             f"{names[0]} must be [..., T, p] and {names[1]} [..., T, q], "
             f"got {tuple(first.shape)} and {tuple(second.shape)}"
@@ -163,6 +168,7 @@ def lagged_moments(
     return steps.T @ steps, steps.sum(0), torch.full((), len(steps), device=steps.device)
 
 
+@checked
 def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
     r"""Transfer entropy between continuous series as if Gaussian, with a history of one step, in bits per step.
 
@@ -197,6 +203,7 @@ def gaussian_transfer_entropy(source: Tensor, target: Tensor) -> Tensor:
     )
 
 
+@checked
 def gaussian_transfer_entropy_compute(second: Tensor, first: Tensor, num_steps: Tensor, num_source: int) -> Tensor:
     """Gaussian transfer entropy from the sums of :func:`lagged_moments`, in bits."""
     matrix = full_rank_covariance(second, first, num_steps)

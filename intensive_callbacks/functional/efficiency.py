@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from intensive_callbacks.functional.checks import (
+    as_count,
     as_float64,
     as_fraction,
     correct_for_chance,
     require_baseline,
+    require_broadcast,
     require_positive,
 )
+from intensive_callbacks.functional.signatures import checked
+from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +52,7 @@ def _points_per(
     return 100.0 * fraction / cost
 
 
+@checked
 def performance_per_parameter(
     accuracy: float | Tensor,
     num_params: float,
@@ -85,6 +90,7 @@ def performance_per_parameter(
     return _points_per(accuracy, billions, chance_corrected=chance_corrected, random_baseline=random_baseline)
 
 
+@checked
 def performance_per_flop(
     accuracy: float | Tensor,
     num_flops: float,
@@ -120,6 +126,7 @@ def performance_per_flop(
     return _points_per(accuracy, teraflops, chance_corrected=chance_corrected, random_baseline=random_baseline)
 
 
+@checked
 def memory_efficiency_ratio(
     accuracy: float | Tensor,
     num_bytes: float,
@@ -155,6 +162,7 @@ def memory_efficiency_ratio(
     return _points_per(accuracy, gigabytes, chance_corrected=chance_corrected, random_baseline=random_baseline)
 
 
+@checked
 def performance_per_joule(
     accuracy: float | Tensor,
     num_joules: float,
@@ -192,6 +200,7 @@ def performance_per_joule(
     return _points_per(accuracy, joules, chance_corrected=chance_corrected, random_baseline=random_baseline)
 
 
+@checked
 def parameter_flop_efficiency(accuracy: float | Tensor, num_params: float, num_flops: float) -> Tensor:
     r"""Accuracy over parameters and FLOPs: percent points per 1e9 parameters and 1e12 floating point operations.
 
@@ -222,6 +231,7 @@ def parameter_flop_efficiency(accuracy: float | Tensor, num_params: float, num_f
     return 100.0 * as_fraction("accuracy", accuracy) / cost
 
 
+@checked
 def net_score(accuracy: float | Tensor, num_params: float, num_flops: float) -> Tensor:
     r"""NetScore: accuracy against parameters and operations, in decibels.
 
@@ -254,6 +264,7 @@ def net_score(accuracy: float | Tensor, num_params: float, num_flops: float) -> 
     return 40.0 * percent.log10() - 10.0 * math.log10(millions * multiply_adds)
 
 
+@checked
 def intelligence_density(
     accuracy: float | Tensor,
     num_bytes: float,
@@ -298,7 +309,9 @@ def intelligence_density(
         raise ValueError("base must not be 1, which is the base of no logarithm; use e for nats, 2 for bits")
     fraction = as_fraction("accuracy", accuracy)
     if num_examples is not None:
-        fraction = torch.where(fraction == 1, 1.0 - 0.5 / (as_float64(num_examples) + 1.0), fraction)
+        count = as_count("num_examples", num_examples)
+        require_broadcast(accuracy=fraction, num_examples=count)
+        fraction = torch.where(fraction == 1, 1.0 - 0.5 / (count + 1.0), fraction)
     nats = -(-fraction).log1p()
     if chance_corrected:
         nats = nats + math.log1p(-require_baseline(random_baseline))
@@ -324,6 +337,7 @@ class ReferenceFamily:
 QWEN15_MMLU = ReferenceFamily(intercept=-1.039, slope=0.464, random_baseline=0.25, lowest=0.3935, highest=0.772)
 
 
+@checked
 def reference_size(accuracy: float | Tensor, reference: ReferenceFamily = QWEN15_MMLU) -> Tensor:
     """The size at which a reference family reaches an accuracy.
 
@@ -341,6 +355,8 @@ def reference_size(accuracy: float | Tensor, reference: ReferenceFamily = QWEN15
         >>> reference_size(0.6197) / 1e9  # Qwen1.5-7B
         tensor(8.8313, dtype=torch.float64)
     """
+    if not isinstance(reference, ReferenceFamily):
+        raise TypeError(f"reference must be a ReferenceFamily, got {type(reference).__name__}")
     fraction = as_fraction("accuracy", accuracy)
     gain = correct_for_chance(fraction, reference.random_baseline)
     size = 1e9 * ((torch.special.logit(gain) - reference.intercept) / reference.slope).exp()
@@ -348,6 +364,7 @@ def reference_size(accuracy: float | Tensor, reference: ReferenceFamily = QWEN15
     return torch.where(reached, size, torch.nan)
 
 
+@checked
 def capability_density(accuracy: float | Tensor, num_params: float, reference: ReferenceFamily = QWEN15_MMLU) -> Tensor:
     """Capability density: the size a reference family needs for this accuracy, over this model's size.
 
@@ -375,6 +392,7 @@ def capability_density(accuracy: float | Tensor, num_params: float, reference: R
     return reference_size(accuracy, reference) / require_positive("num_params", num_params)
 
 
+@checked
 def generalization_efficiency(num_examples: Tensor, accuracy: Tensor) -> Tensor:
     """Generalization efficiency (GE): what the second half of the training examples brought, per example.
 
@@ -389,7 +407,8 @@ def generalization_efficiency(num_examples: Tensor, accuracy: Tensor) -> Tensor:
         accuracy: ``[P]`` fractions in [0, 1] reached with them.
 
     Returns:
-        Percent points per example, a scalar; NaN where no size is at most half of the largest.
+        Percent points per example, a scalar; NaN where no size is at most half of the largest, or where an accuracy
+        lies outside [0, 1].
 
     Raises:
         ValueError: if the shapes differ.
@@ -415,7 +434,8 @@ def generalization_efficiency(num_examples: Tensor, accuracy: Tensor) -> Tensor:
     below = torch.where(usable & (sizes <= half), sizes, -torch.inf).amax()
     above = torch.where(usable & (sizes >= half), sizes, torch.inf).amin()
     share = torch.where(above > below, (half / below).log() / (above / below).log(), 0.0)
-    return 100.0 * (at(largest) - torch.lerp(at(below), at(above), share)) / half
+    value = 100.0 * (at(largest) - torch.lerp(at(below), at(above), share)) / half
+    return unless_invalid(value, ((accuracies < 0) | (accuracies > 1)).sum())
 
 
 def data_pairs(num_examples: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:

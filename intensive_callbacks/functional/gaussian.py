@@ -10,10 +10,12 @@ from torch import Tensor
 from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional.checks import as_float64
 from intensive_callbacks.functional.ranks import score_by_rank
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = ["gaussian_copula_information", "gaussian_information"]
 
 
+@checked
 def gaussian_information(x: Tensor, y: Tensor) -> Tensor:
     r"""Mutual information of two normal vectors, from their covariance.
 
@@ -49,6 +51,7 @@ def gaussian_information(x: Tensor, y: Tensor) -> Tensor:
     return _gaussian_bits(x - x.mean(0), y - y.mean(0))
 
 
+@checked
 def gaussian_copula_information(x: Tensor, y: Tensor) -> Tensor:
     """Mutual information of two vectors whose ranks are as those of normal ones: a lower bound in spirit.
 
@@ -85,10 +88,10 @@ def gaussian_copula_information(x: Tensor, y: Tensor) -> Tensor:
 
 
 def finite_rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y):
+    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y) or 0 in (x.shape[1], y.shape[1]):
         raise ValueError(f"x and y must be [n, d_x] and [n, d_y], got {tuple(x.shape)} and {tuple(y.shape)}")
     finite = x.isfinite().all(-1) & y.isfinite().all(-1)
-    x, y = x.detach(), y.detach()
+    x, y = (side.detach() if side.is_floating_point() else as_float64(side) for side in (x, y))
     return (x, y) if finite.all() else (x[finite], y[finite])
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_one_shape
+from intensive_callbacks.functional.checks import as_float64, require_broadcast, require_one_shape
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = ["GradientMoments", "critical_batch_size", "critical_batch_size_compute", "gradient_moments"]
 
@@ -25,6 +26,7 @@ class GradientMoments(NamedTuple):
     signal: Tensor
 
 
+@checked
 def gradient_moments(
     small_norm_squared: float | Tensor,
     large_norm_squared: float | Tensor,
@@ -70,6 +72,7 @@ def require_batch_sizes(small: float, large: float) -> None:
         raise ValueError(f"need 0 < small_batch_size < large_batch_size, got {small} and {large}")
 
 
+@checked
 def critical_batch_size(
     small_norm_squared: Tensor,
     large_norm_squared: Tensor,
@@ -108,6 +111,9 @@ def critical_batch_size(
         >>> critical_batch_size(small, large, small_batch_size=2, large_batch_size=8, decay=1.0)
         tensor(8., dtype=torch.float64)
     """
+    for name, norms in (("small_norm_squared", small_norm_squared), ("large_norm_squared", large_norm_squared)):
+        if norms.dim() != 1:
+            raise ValueError(f"{name} must be [n], one for each step, got {tuple(norms.shape)}")
     moments = gradient_moments(small_norm_squared, large_norm_squared, small_batch_size, large_batch_size)
     weights = step_weights(moments.noise, decay)
     return critical_batch_size_compute(weights @ moments.noise, weights @ moments.signal)
@@ -121,6 +127,8 @@ def step_weights(values: Tensor, decay: float) -> Tensor:
     return torch.pow(torch.full_like(values, decay), age)
 
 
+@checked
 def critical_batch_size_compute(noise: Tensor, signal: Tensor) -> Tensor:
     """Noise over signal; NaN where the signal is not above 0."""
+    require_broadcast(noise=noise, signal=signal)
     return noise / torch.where(signal > 0, signal, math.nan)

@@ -8,7 +8,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_layout, require_mask, require_positive
+from intensive_callbacks.functional.checks import (
+    as_float64,
+    require_cells,
+    require_layout,
+    require_mask,
+    require_positive,
+)
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sparsity import relevance_realization_rate
 from intensive_callbacks.functional.sums import unless_invalid
 
@@ -39,6 +46,7 @@ def require_correction(correction: str) -> None:
         raise ValueError(f"correction must be one of {', '.join(get_args(Correction))}, got {correction!r}")
 
 
+@checked
 def contingency_table(
     labels: tuple[Tensor, ...],
     sizes: tuple[int, ...],
@@ -73,6 +81,7 @@ def count_labels(named: dict[str, Tensor], sizes: tuple[int, ...], mask: Tensor 
     if min(sizes) < 1:
         of = " and ".join(f"num_{name}" for name in named)
         raise ValueError(f"a variable has at least 1 value; {names} ({of}) have sizes {sizes}")
+    require_cells(f"sizes of {names} ({' and '.join(f'num_{name}' for name in named)})", *sizes)
     first = labels[0]
     if any(label.is_floating_point() or label.dtype == torch.bool for label in labels):
         kinds = ", ".join(str(label.dtype) for label in labels)
@@ -97,6 +106,7 @@ def count_labels(named: dict[str, Tensor], sizes: tuple[int, ...], mask: Tensor 
     return counts[1:].reshape(sizes), num_outside
 
 
+@checked
 def shannon_entropy(
     labels: Tensor, num_values: int, mask: Tensor | None = None, *, correction: Correction = "miller_madow"
 ) -> Tensor:
@@ -132,6 +142,7 @@ def shannon_entropy(
     return unless_invalid(shannon_entropy_compute(counts, correction=correction), num_outside)
 
 
+@checked
 def shannon_entropy_compute(counts: Tensor, *, correction: Correction = "miller_madow") -> Tensor:
     """Bits of histograms ``[..., K]``; see :func:`shannon_entropy`.
 
@@ -150,6 +161,7 @@ def shannon_entropy_compute(counts: Tensor, *, correction: Correction = "miller_
     return entropy / math.log(2)
 
 
+@checked
 def expected_mutual_information(counts: Tensor) -> Tensor:
     r"""What the plain estimate of the mutual information reads on average where there is none, in bits.
 
@@ -194,6 +206,7 @@ def _log_factorial(count: Tensor) -> Tensor:
     return torch.lgamma(count + 1)
 
 
+@checked
 def mutual_information(
     x: Tensor,
     y: Tensor,
@@ -246,6 +259,7 @@ def mutual_information(
     return unless_invalid(discrete_mutual_information(counts, correction=correction), num_outside)
 
 
+@checked
 def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
     """Bits of contingency tables ``[..., K, L]``; see :func:`mutual_information`.
 
@@ -258,6 +272,7 @@ def discrete_mutual_information(counts: Tensor, *, correction: Correction = "adj
     return torch.where(greatest == 0, information, adjusted) if correction == "adjusted" else information
 
 
+@checked
 def coupling_quality(
     x: Tensor,
     y: Tensor,
@@ -302,6 +317,7 @@ def coupling_quality(
     return unless_invalid(coupling_quality_compute(counts, correction=correction), num_outside)
 
 
+@checked
 def coupling_quality_compute(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
     """The coupling of contingency tables ``[..., K, L]``; see :func:`coupling_quality`.
 
@@ -332,6 +348,7 @@ def _room(room: Tensor) -> Tensor:
     return torch.where(room > 1e-9, room, math.nan)
 
 
+@checked
 def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor:
     """Contingency tables as permuting one of the variables would give them.
 
@@ -361,6 +378,7 @@ def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor
     table = _require_table(counts)
     if num_tables < 0:
         raise ValueError(f"num_tables must be at least 0, got {num_tables}")
+    require_cells("num_tables and the sizes of counts", max(num_tables, 1), *table.shape)
     drawn = random_table(table.sum(-1).numpy(), table.sum(-2).numpy()).rvs(num_tables, random_state=seed)
     return torch.as_tensor(drawn).to(torch.int64)
 
@@ -373,6 +391,7 @@ def _require_table(counts: Tensor) -> Tensor:
     return table
 
 
+@checked
 def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int = 0) -> float:
     """How often permuted data would read as much mutual information as this table does.
 
@@ -402,6 +421,7 @@ def permutation_p_value(counts: Tensor, num_permutations: int = 999, seed: int =
     return (1 + int((null >= observed - 1e-12).sum())) / (1 + num_permutations)
 
 
+@checked
 def configuration_quality(
     x: Tensor,
     y: Tensor,
@@ -450,6 +470,7 @@ def configuration_quality(
     return coupling_quality(x, y, mask, num_x=num_x, num_y=num_y, correction=correction).to(rate.device) * rate
 
 
+@checked
 def relevance_density(
     x: Tensor,
     y: Tensor,
@@ -489,6 +510,7 @@ def relevance_density(
     return unless_invalid(relevance_density_compute(counts, num_pixels, correction=correction), num_outside)
 
 
+@checked
 def relevance_density_compute(counts: Tensor, num_pixels: float, *, correction: Correction = "adjusted") -> Tensor:
     """Bits per pixel of contingency tables ``[..., K, L]``; see :func:`relevance_density`.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional.checks import LARGEST, as_float64, require_layout, require_square
 from intensive_callbacks.functional.information import Correction, count_labels, discrete_mutual_information
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = [
@@ -32,6 +33,7 @@ class InformationPlane(NamedTuple):
     target_information: Tensor
 
 
+@checked
 def information_bottleneck(
     x: Tensor,
     codes: Tensor,
@@ -81,6 +83,7 @@ def information_bottleneck(
     return unless_invalid(value, num_outside)
 
 
+@checked
 def information_bottleneck_update(
     x: Tensor, codes: Tensor, y: Tensor, sizes: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,6 +99,7 @@ def information_bottleneck_update(
     return input_counts, target_counts, inputs_outside + targets_outside
 
 
+@checked
 def information_bottleneck_compute(
     input_counts: Tensor,
     target_counts: Tensor,
@@ -122,6 +126,7 @@ def _require_beta(beta: float) -> None:
         raise ValueError("beta must be a finite number of at least 0")
 
 
+@checked
 def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: float) -> InformationPlane:
     r"""The best that any representation can do for jointly Gaussian input and target: the information curve at beta.
 
@@ -140,7 +145,7 @@ def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: f
         Both informations, in bits; 0 for both where beta is too small for any dimension to pay.
 
     Raises:
-        ValueError: if ``beta`` is negative or the covariance does not fit.
+        ValueError: if ``beta`` is negative, or the covariance does not fit or is not positive definite.
 
     Source:
         Chechik, Globerson, Tishby and Weiss 2005, "Information bottleneck for Gaussian variables".
@@ -158,6 +163,8 @@ def gaussian_information_bottleneck(covariance: Tensor, num_inputs: int, beta: f
         )
     _require_beta(beta)
     joint = as_float64(covariance)
+    if torch.linalg.cholesky_ex(joint.nan_to_num()).info or not joint.isfinite().all():
+        raise ValueError("covariance must be finite and positive definite; remove variables that depend on others")
     x, y = joint[:num_inputs, :num_inputs], joint[num_inputs:, num_inputs:]
     cross = joint[:num_inputs, num_inputs:]
     explained = torch.linalg.solve(x, cross @ torch.linalg.solve(y, cross.T))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64, require_square
 from intensive_callbacks.functional.dynamics import full_rank_covariance, gaussian_entropy, lagged_moments
+from intensive_callbacks.functional.signatures import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ MAX_COMPONENTS = 12
 """The largest system whose bipartitions are tried one by one: 2047 of them."""
 
 
+@checked
 def total_correlation(matrix: Tensor) -> Tensor:
     r"""Total correlation of Gaussian variables: how far they are from independent, in bits.
 
@@ -44,6 +46,7 @@ def total_correlation(matrix: Tensor) -> Tensor:
     return (values.diagonal().log().sum() - values.logdet()) / 2 / math.log(2)
 
 
+@checked
 def integrated_information(states: Tensor) -> Tensor:
     r"""Integrated information: what a present tells of the next state beyond its two best parts, in bits.
 
@@ -80,9 +83,12 @@ def integrated_information(states: Tensor) -> Tensor:
 def require_components(num_components: int) -> None:
     """A system must have a bipartition, and not too many to try each."""
     if not 2 <= num_components <= MAX_COMPONENTS:
-        raise ValueError(f"the states of a system must have 2 to {MAX_COMPONENTS} components, got {num_components}")
+        raise ValueError(
+            f"the states of a system must have 2 to {MAX_COMPONENTS} components, got num_components = {num_components}"
+        )
 
 
+@checked
 def integrated_information_compute(second: Tensor, first: Tensor, num_steps: Tensor) -> Tensor:
     """Whole minus sum at the bipartition that makes it least, from sums of states now and next, in bits."""
     matrix = full_rank_covariance(second, first, num_steps)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
+from intensive_callbacks.functional.signatures import checked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -29,6 +31,7 @@ class SizeExponent(NamedTuple):
     high: float
 
 
+@checked
 def size_exponent(
     metric: Callable[[Model], Any],
     family: Iterable[tuple[float, Model]],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from intensive_callbacks.functional.efficiency import data_pairs
+from intensive_callbacks.functional.signatures import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ class PowerLaw(NamedTuple):
     high: float
 
 
+@checked
 def learning_curve(
     num_examples: Tensor, accuracy: Tensor, *, confidence: float = 0.95, num_resamples: int | None = None
 ) -> PowerLaw:
@@ -49,7 +51,7 @@ def learning_curve(
         (0.01, 4) fits best.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ or an accuracy lies outside [0, 1].
 
     Source:
         Hestness et al. 2017, "Deep learning scaling is predictable, empirically", arXiv 1712.00409.
@@ -67,6 +69,8 @@ def learning_curve(
             stacklevel=2,
         )
     sizes, accuracies = data_pairs(num_examples, accuracy)
+    if bool(((accuracies < 0) | (accuracies > 1)).any()):
+        raise ValueError("accuracy must hold fractions in [0, 1]; divide percent by 100")
     usable = sizes.isfinite() & accuracies.isfinite() & (sizes > 0)
     sizes, error = sizes[usable].cpu(), 1.0 - accuracies[usable].cpu()
     if len(set(sizes.tolist())) < 4 or sizes.amax() < 10 * sizes.amin():

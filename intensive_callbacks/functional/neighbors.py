@@ -10,6 +10,7 @@ import torch
 from intensive_callbacks.boundary import warn
 from intensive_callbacks.functional.checks import as_float64
 from intensive_callbacks.functional.gaussian import finite_rows, undefined_information
+from intensive_callbacks.functional.signatures import checked
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ksg_information", "seed_information"]
 
 
+@checked
 def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
     r"""Mutual information of two continuous vectors of few dimensions, from the distances of nearest neighbors.
 
@@ -49,6 +51,8 @@ def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
         >>> ksg_information(x, y)
         tensor(2.5361, dtype=torch.float64)
     """
+    if num_neighbors < 1:
+        raise ValueError(f"num_neighbors must be at least 1, got {num_neighbors}")
     neighbors = _scikit_learn("neighbors")
     x, y = finite_rows(x, y)
     if len(x) <= num_neighbors:
@@ -77,6 +81,7 @@ def ksg_information(x: Tensor, y: Tensor, *, num_neighbors: int = 3) -> Tensor:
     return nats / math.log(2.0)
 
 
+@checked
 def seed_information(x: Tensor, y: Tensor) -> Tensor:
     """The proxy of the metric's source: the mean over input columns of their information with the first output column.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = ["predictive_information", "usable_information"]
@@ -24,6 +25,7 @@ class PredictionSums(NamedTuple):
     cross_entropy: Tensor
 
 
+@checked
 def predictive_information(logits: Tensor) -> Tensor:
     r"""Predictive information: what the class that a classifier would draw tells about the input that it was shown.
 
@@ -51,6 +53,7 @@ def predictive_information(logits: Tensor) -> Tensor:
     return predictive_information_compute(predictions_update(logits))
 
 
+@checked
 def usable_information(logits: Tensor, labels: Tensor) -> Tensor:
     r"""Usable information: how much better a classifier predicts the labels than their frequencies do.
 

@@ -24,6 +24,7 @@ def score_by_rank(samples: Tensor, scores: Tensor) -> Tensor:
         >>> score_by_rank(torch.tensor([5.0, 1.0, 5.0]), torch.tensor([0.0, 1.0, 2.0]))
         tensor([1.5000, 0.0000, 1.5000])
     """
+    samples = samples.detach()  # ranks have no slope
     order = _order(samples)
     ascending = samples.gather(-1, order)
     repeats = torch.nn.functional.pad(ascending[..., 1:] == ascending[..., :-1], (1, 0)).flatten()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from intensive_callbacks.functional.checks import as_float64, require_one_shape, require_square
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = [
     "covariance",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 
+@checked
 def covariance(second_moment: Tensor, first_moment: Tensor, num_samples: Tensor) -> Tensor:
     """The unbiased covariance from sums over samples.
 
@@ -44,6 +46,7 @@ def covariance(second_moment: Tensor, first_moment: Tensor, num_samples: Tensor)
     return (second_moment - outer / num) / torch.where(num > 1, num - 1, torch.nan)
 
 
+@checked
 def effective_rank(matrix: Tensor) -> Tensor:
     r"""Effective rank of a covariance: how many directions share its variance.
 
@@ -70,6 +73,7 @@ def effective_rank(matrix: Tensor) -> Tensor:
     return entropy.exp()
 
 
+@checked
 def effective_dimensionality(features: Tensor, *, per_token: bool = False) -> Tensor:
     r"""Effective dimensionality: the effective rank of the covariance of features.
 
@@ -102,6 +106,7 @@ def effective_dimensionality(features: Tensor, *, per_token: bool = False) -> Te
     return rank / features.shape[-2] if per_token else rank
 
 
+@checked
 def layerwise_mean(values: Tensor) -> Tensor:
     """The mean of a quantity over layers; :func:`layerwise_standard_error` has its error.
 
@@ -121,6 +126,7 @@ def layerwise_mean(values: Tensor) -> Tensor:
     return as_float64(values).mean(-1)
 
 
+@checked
 def layerwise_standard_error(values: Tensor) -> Tensor:
     r"""Standard error of a mean over layers that resemble their neighbors.
 
@@ -160,6 +166,7 @@ def layerwise_standard_error(values: Tensor) -> Tensor:
     return (square / num * tau / (num - tau)).sqrt()
 
 
+@checked
 def empirical_ntk(model: nn.Module, inputs: Tensor, *, chunk_size: int | None = None) -> Tensor:
     r"""The neural tangent kernel of a model on a batch, averaged over its outputs.
 
@@ -201,6 +208,7 @@ def empirical_ntk(model: nn.Module, inputs: Tensor, *, chunk_size: int | None = 
     return kernel
 
 
+@checked
 def ntk_drift(kernel: Tensor, reference: Tensor) -> Tensor:
     r"""How far a tangent kernel has turned since a reference: one minus the cosine of the two.
 

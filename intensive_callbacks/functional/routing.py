@@ -19,8 +19,9 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_mask, require_one_shape
+from intensive_callbacks.functional.checks import as_float64, require_broadcast, require_one_shape, require_token_mask
 from intensive_callbacks.functional.routing_selections import expert_load, selection_counts, share
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import masked_sum, num_tokens, unless_invalid
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
 PROBABILITY_TOLERANCE = 1e-2
 
 
+@checked
 def token_log_partition(logits: Tensor) -> Tensor:
     """The log-partition ln sum exp(logits) of each token, ``[..., E]`` to ``[...]``, in nats.
 
@@ -63,6 +65,7 @@ def token_log_partition(logits: Tensor) -> Tensor:
     return _widened(logits).logsumexp(-1)
 
 
+@checked
 def token_entropy(probabilities: Tensor) -> Tensor:
     """The entropy H(p) of each token, ``[..., E]`` to ``[...]``, in nats.
 
@@ -74,6 +77,7 @@ def token_entropy(probabilities: Tensor) -> Tensor:
     return entropy
 
 
+@checked
 def token_margin(probabilities: Tensor) -> Tensor:
     """The greatest less the second greatest probability of each token, ``[..., E]`` to ``[...]``; E is at least 2.
 
@@ -87,6 +91,7 @@ def token_margin(probabilities: Tensor) -> Tensor:
     return greatest[..., 0] - greatest[..., 1]
 
 
+@checked
 def token_confidence(probabilities: Tensor, expert_ids: Tensor) -> Tensor:
     """The probability mass of the experts that each token selects, ``[..., E]`` and ``[..., k]`` to ``[...]``.
 
@@ -94,7 +99,11 @@ def token_confidence(probabilities: Tensor, expert_ids: Tensor) -> Tensor:
         >>> token_confidence(torch.tensor([[0.75, 0.25, 0.0]]), torch.tensor([[1, -1]]))
         tensor([0.2500])
     """
-    if probabilities.dim() == 0 or probabilities.shape[:-1] != expert_ids.shape[:-1] or expert_ids.dim() == 0:
+    if (
+        probabilities.shape[-1:] in {(), (0,)}
+        or expert_ids.dim() == 0
+        or probabilities.shape[:-1] != expert_ids.shape[:-1]
+    ):
         raise ValueError(
             "probabilities and expert_ids must be [..., E] and [..., k] of the same tokens, "
             f"got {tuple(probabilities.shape)} and {tuple(expert_ids.shape)}"
@@ -108,6 +117,7 @@ def _widened(scores: Tensor) -> Tensor:
     return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
 
 
+@checked
 def conditional_routing_entropy(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Conditional entropy of the router: how undecided it is about one token, over the most it could be.
 
@@ -132,6 +142,7 @@ def conditional_routing_entropy(probabilities: Tensor, mask: Tensor | None = Non
     return unless_invalid(value, num_invalid)
 
 
+@checked
 def conditional_routing_entropy_update(
     probabilities: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,6 +156,7 @@ def conditional_routing_entropy_update(
     return masked_sum(token_entropy(scores), mask), num_tokens(scores, mask), _num_improbable(scores, mask)
 
 
+@checked
 def conditional_routing_entropy_compute(entropy: Tensor, num_probabilities: Tensor, num_experts: int) -> Tensor:
     """The mean of H(p_t) over ln E, of sums ``[...]``; see :func:`conditional_routing_entropy`.
 
@@ -152,9 +164,11 @@ def conditional_routing_entropy_compute(entropy: Tensor, num_probabilities: Tens
         >>> conditional_routing_entropy_compute(torch.tensor(0.6931 * 100), torch.tensor(100), num_experts=4)
         tensor(0.5000, dtype=torch.float64)
     """
+    require_broadcast(entropy=entropy, num_probabilities=num_probabilities)
     return as_float64(entropy) / num_probabilities / (math.log(num_experts) if num_experts > 1 else math.nan)
 
 
+@checked
 def expert_specialization(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Specialization: the information that a token has about its expert, H(P) - mean H(p_t).
 
@@ -182,6 +196,7 @@ def expert_specialization(probabilities: Tensor, mask: Tensor | None = None) -> 
     return unless_invalid(expert_specialization_compute(*sums), num_invalid)
 
 
+@checked
 def expert_specialization_update(
     probabilities: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -195,6 +210,7 @@ def expert_specialization_update(
     return masked_sum(scores, mask), *conditional_routing_entropy_update(probabilities, mask)
 
 
+@checked
 def expert_specialization_compute(probability: Tensor, entropy: Tensor, num_probabilities: Tensor) -> Tensor:
     """H(P) - mean H(p_t) in bits, of sums ``[..., E]`` and ``[...]``; see :func:`expert_specialization`.
 
@@ -203,9 +219,11 @@ def expert_specialization_compute(probability: Tensor, entropy: Tensor, num_prob
         tensor(1., dtype=torch.float64)
     """
     marginal: Tensor = torch.special.entr(share(probability, "probability")).sum(-1)
+    require_broadcast(probability=marginal, entropy=entropy, num_probabilities=num_probabilities)
     return (marginal - as_float64(entropy) / num_probabilities) / math.log(2)
 
 
+@checked
 def router_margin(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     """Margin: the mean over tokens of the greatest probability less the second greatest.
 
@@ -227,6 +245,7 @@ def router_margin(probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     return unless_invalid(router_margin_compute(*sums), num_invalid)
 
 
+@checked
 def router_margin_update(probabilities: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The sum of the margins, the tokens in it, and the rows that are no probabilities.
 
@@ -238,6 +257,7 @@ def router_margin_update(probabilities: Tensor, mask: Tensor | None = None) -> t
     return masked_sum(token_margin(scores), mask), num_tokens(scores, mask), _num_improbable(scores, mask)
 
 
+@checked
 def router_margin_compute(margin: Tensor, num_probabilities: Tensor) -> Tensor:
     """The mean margin, of sums ``[...]``; see :func:`router_margin`.
 
@@ -245,9 +265,11 @@ def router_margin_compute(margin: Tensor, num_probabilities: Tensor) -> Tensor:
         >>> router_margin_compute(torch.tensor(2.0), torch.tensor(8))
         tensor(0.2500, dtype=torch.float64)
     """
+    require_broadcast(margin=margin, num_probabilities=num_probabilities)
     return as_float64(margin) / num_probabilities
 
 
+@checked
 def router_z(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Router z: the mean over tokens of the squared log-partition, logsumexp(logits)^2.
 
@@ -271,6 +293,7 @@ def router_z(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     return router_z_compute(*router_z_update(logits, mask))
 
 
+@checked
 def router_z_update(logits: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The sum of logsumexp(logits)^2 and the tokens in it.
 
@@ -282,6 +305,7 @@ def router_z_update(logits: Tensor, mask: Tensor | None = None) -> tuple[Tensor,
     return masked_sum(token_log_partition(scores).square(), mask), num_tokens(scores, mask)
 
 
+@checked
 def router_z_compute(z: Tensor, num_logits: Tensor) -> Tensor:
     """The mean of logsumexp(logits)^2, of sums ``[...]``; see :func:`router_z`.
 
@@ -289,9 +313,11 @@ def router_z_compute(z: Tensor, num_logits: Tensor) -> Tensor:
         >>> router_z_compute(torch.tensor(18.0), torch.tensor(2))
         tensor(9., dtype=torch.float64)
     """
+    require_broadcast(z=z, num_logits=num_logits)
     return as_float64(z) / num_logits
 
 
+@checked
 def routing_confidence(expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     """Confidence: the mean over tokens of the probability mass of the selected experts.
 
@@ -314,6 +340,7 @@ def routing_confidence(expert_ids: Tensor, probabilities: Tensor, mask: Tensor |
     return unless_invalid(routing_confidence_compute(*sums), num_invalid)
 
 
+@checked
 def routing_confidence_update(
     expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -329,6 +356,7 @@ def routing_confidence_update(
     return mass, num_tokens(scores, mask), num_wrong + _num_improbable(scores, mask)
 
 
+@checked
 def routing_confidence_compute(confidence: Tensor, num_selected: Tensor) -> Tensor:
     """The mean selected mass, of sums ``[...]``; see :func:`routing_confidence`.
 
@@ -336,9 +364,11 @@ def routing_confidence_compute(confidence: Tensor, num_selected: Tensor) -> Tens
         >>> routing_confidence_compute(torch.tensor(6.0), torch.tensor(8))
         tensor(0.7500, dtype=torch.float64)
     """
+    require_broadcast(confidence=confidence, num_selected=num_selected)
     return as_float64(confidence) / num_selected
 
 
+@checked
 def switch_balance(expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Balance of load and probability, E · sum f_e P_e: the Switch Transformer's auxiliary loss without its factor.
 
@@ -365,6 +395,7 @@ def switch_balance(expert_ids: Tensor, probabilities: Tensor, mask: Tensor | Non
     return unless_invalid(switch_balance_compute(*sums), num_invalid)
 
 
+@checked
 def switch_balance_update(
     expert_ids: Tensor, probabilities: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -379,6 +410,7 @@ def switch_balance_update(
     return counts[1:-1], masked_sum(scores, mask), counts[-1] + _num_improbable(scores, mask)
 
 
+@checked
 def switch_balance_compute(load: Tensor, probability: Tensor) -> Tensor:
     """E · sum f_e P_e, of sums ``[..., E]``; see :func:`switch_balance`.
 
@@ -394,7 +426,7 @@ def _scores(name: str, scores: Tensor, mask: Tensor | None) -> Tensor:
     """``[T, E]`` scores in float64, without their graph."""
     if scores.dim() != 2 or scores.shape[1] == 0:
         raise ValueError(f"{name} must be [T, E], one number per token and expert, got {list(scores.shape)}")
-    require_mask(mask, name, scores)
+    require_token_mask(mask, name, scores)
     return as_float64(scores.detach())
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from intensive_callbacks.functional.checks import as_float64
+from intensive_callbacks.functional.checks import as_float64, require_broadcast
 from intensive_callbacks.functional.routing_selections import selection_counts
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["routing_coverage", "routing_coverage_compute", "routing_coverage_update"]
 
 
+@checked
 def routing_coverage(
     expert_ids: Tensor, num_experts: int, mask: Tensor | None = None, num_entered: int | None = None
 ) -> Tensor:
@@ -41,6 +43,7 @@ def routing_coverage(
     return unless_invalid(routing_coverage_compute(load, num_dropped, num_expected), num_invalid)
 
 
+@checked
 def routing_coverage_update(
     expert_ids: Tensor, num_experts: int, mask: Tensor | None = None, num_entered: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -58,6 +61,7 @@ def routing_coverage_update(
     return counts[1:-1], counts[0], num_expected, counts[-1]
 
 
+@checked
 def routing_coverage_compute(load: Tensor, num_dropped: Tensor, num_expected: Tensor) -> Tensor:
     """Coverage of loads ``[..., E]``, dropped and expected selections ``[...]``; see :func:`routing_coverage`.
 
@@ -67,5 +71,7 @@ def routing_coverage_compute(load: Tensor, num_dropped: Tensor, num_expected: Te
         tensor(1., dtype=torch.float64)
     """
     expected = as_float64(num_expected)
-    counted = (load.sum(-1) + num_dropped).to(expected)
+    received = load.sum(-1)
+    require_broadcast(load=received, num_dropped=num_dropped, num_expected=expected)
+    counted = (received + num_dropped).to(expected)
     return counted / expected.masked_fill(expected == 0, float("nan"))

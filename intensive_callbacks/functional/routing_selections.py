@@ -16,7 +16,17 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_ids, require_layout, require_mask, require_square
+from intensive_callbacks.functional.checks import (
+    as_float64,
+    require_broadcast,
+    require_cells,
+    require_ids,
+    require_layout,
+    require_mask,
+    require_square,
+    require_token_mask,
+)
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import masked_sum, num_tokens, unless_invalid
 
 __all__ = [
@@ -44,6 +54,7 @@ __all__ = [
 ]
 
 
+@checked
 def selection_counts(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """How often each expert was selected, with the unused slots before and the invalid ids after: ``[E + 2]``.
 
@@ -62,8 +73,7 @@ def selection_counts(expert_ids: Tensor, num_experts: int, mask: Tensor | None =
         >>> selection_counts(torch.tensor([[0, 2], [2, -1], [0, 7]]), num_experts=3)
         tensor([1, 2, 0, 2, 1])
     """
-    if num_experts < 1:
-        raise ValueError(f"num_experts must be at least 1, got {num_experts}")
+    require_cells("num_experts", num_experts)
     require_ids("expert_ids", expert_ids)
     counts = torch.ones_like(expert_ids, dtype=torch.int64)
     if mask is not None:
@@ -75,6 +85,7 @@ def selection_counts(expert_ids: Tensor, num_experts: int, mask: Tensor | None =
     return found.scatter_add_(0, slots.flatten(), counts.flatten())
 
 
+@checked
 def expert_load(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """How often each expert was selected.
 
@@ -106,6 +117,7 @@ def share(load: Tensor, name: str = "load") -> Tensor:
     return load / total
 
 
+@checked
 def load_entropy(load: Tensor, *, miller_madow: bool = False) -> Tensor:
     """Entropy of a load over its greatest possible value, H(load) / ln E.
 
@@ -135,6 +147,7 @@ def _entropy(load: Tensor, *, miller_madow: bool = False) -> Tensor:
     return entropy
 
 
+@checked
 def excess_load_entropy(load: Tensor, num_selected: int, *, miller_madow: bool = False) -> Tensor:
     r"""How far a load is from the most collapsed one that k distinct experts per token allow.
 
@@ -163,6 +176,7 @@ def excess_load_entropy(load: Tensor, num_selected: int, *, miller_madow: bool =
     return (entropy - math.log(num_selected)) / room
 
 
+@checked
 def configuration_entropy_score(
     expert_ids: Tensor, num_experts: int, mask: Tensor | None = None, *, miller_madow: bool = False
 ) -> Tensor:
@@ -196,6 +210,7 @@ def configuration_entropy_score(
     return load_entropy(expert_load(expert_ids, num_experts, mask), miller_madow=miller_madow)
 
 
+@checked
 def max_violation(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Maximal violation of a balanced load (MaxVio), max c / mean c - 1.
 
@@ -220,6 +235,7 @@ def max_violation(expert_ids: Tensor, num_experts: int, mask: Tensor | None = No
     return max_violation_compute(expert_load(expert_ids, num_experts, mask))
 
 
+@checked
 def max_violation_compute(load: Tensor) -> Tensor:
     """MaxVio of loads ``[..., E]``; see :func:`max_violation`.
 
@@ -230,6 +246,7 @@ def max_violation_compute(load: Tensor) -> Tensor:
     return share(load).amax(-1) * load.shape[-1] - 1
 
 
+@checked
 def load_variation(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Squared coefficient of variation of the load, Var(c) / mean(c)^2, over all experts.
 
@@ -254,6 +271,7 @@ def load_variation(expert_ids: Tensor, num_experts: int, mask: Tensor | None = N
     return load_variation_compute(expert_load(expert_ids, num_experts, mask))
 
 
+@checked
 def load_variation_compute(load: Tensor) -> Tensor:
     """CV² of loads ``[..., E]``, or of the importance of experts (sums of their weights); see :func:`load_variation`.
 
@@ -264,6 +282,7 @@ def load_variation_compute(load: Tensor) -> Tensor:
     return (share(load) * load.shape[-1]).var(-1, correction=0)
 
 
+@checked
 def dead_experts(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Share of experts that received nothing; judge it over a window of many more than E / k tokens.
 
@@ -285,6 +304,7 @@ def dead_experts(expert_ids: Tensor, num_experts: int, mask: Tensor | None = Non
     return dead_experts_compute(expert_load(expert_ids, num_experts, mask))
 
 
+@checked
 def dead_experts_compute(load: Tensor) -> Tensor:
     """Share of zeros in loads ``[..., E]``; see :func:`dead_experts`.
 
@@ -296,6 +316,7 @@ def dead_experts_compute(load: Tensor) -> Tensor:
     return torch.where(used.isnan(), used, (used == 0).to(used.dtype)).mean(-1)
 
 
+@checked
 def effective_experts(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Effective number of experts: that of equally used ones with the same entropy, exp(H(f)).
 
@@ -317,6 +338,7 @@ def effective_experts(expert_ids: Tensor, num_experts: int, mask: Tensor | None 
     return effective_experts_compute(expert_load(expert_ids, num_experts, mask))
 
 
+@checked
 def effective_experts_compute(load: Tensor) -> Tensor:
     """exp(H) of loads ``[..., E]``; see :func:`effective_experts`.
 
@@ -327,6 +349,7 @@ def effective_experts_compute(load: Tensor) -> Tensor:
     return _entropy(load).exp()
 
 
+@checked
 def drop_rate(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Share of the selections that no expert received, where its capacity is finite.
 
@@ -349,6 +372,7 @@ def drop_rate(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) 
     return unless_invalid(drop_rate_compute(counts[0], counts[1:-1]), counts[-1])
 
 
+@checked
 def drop_rate_compute(num_dropped: Tensor, load: Tensor) -> Tensor:
     """Selections that were dropped, ``[...]``, over those and the load ``[..., E]``; see :func:`drop_rate`.
 
@@ -356,10 +380,12 @@ def drop_rate_compute(num_dropped: Tensor, load: Tensor) -> Tensor:
         >>> drop_rate_compute(torch.tensor(2), torch.tensor([3, 5]))
         tensor(0.2000, dtype=torch.float64)
     """
-    dropped = as_float64(num_dropped)
-    return dropped / (dropped + load.sum(-1))
+    dropped, received = as_float64(num_dropped), load.sum(-1)
+    require_broadcast(num_dropped=dropped, load=received)
+    return dropped / (dropped + received)
 
 
+@checked
 def router_saturation(expert_ids: Tensor, reference_ids: Tensor, mask: Tensor | None = None) -> Tensor:
     """Router saturation: the share of a token's experts that a reference checkpoint selects for it, too.
 
@@ -385,6 +411,7 @@ def router_saturation(expert_ids: Tensor, reference_ids: Tensor, mask: Tensor | 
     return unless_invalid(router_saturation_compute(*sums), num_invalid)
 
 
+@checked
 def router_saturation_update(
     expert_ids: Tensor, reference_ids: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -396,18 +423,19 @@ def router_saturation_update(
     """
     require_ids("expert_ids", expert_ids)
     require_ids("reference_ids", reference_ids)
-    if expert_ids.shape[:-1] != reference_ids.shape[:-1]:
+    if expert_ids.dim() != 2 or expert_ids.shape[:-1] != reference_ids.shape[:-1]:
         raise ValueError(
-            f"expert_ids and reference_ids must be of the same tokens, got {tuple(expert_ids.shape)} and "
+            f"expert_ids and reference_ids must be [T, k] of the same tokens, got {tuple(expert_ids.shape)} and "
             f"{tuple(reference_ids.shape)}"
         )
-    require_mask(mask, "expert_ids", expert_ids)
+    require_token_mask(mask, "expert_ids", expert_ids)
     same = (expert_ids.unsqueeze(-1) == reference_ids.unsqueeze(-2)) & (expert_ids >= 0).unsqueeze(-1)
     num_invalid = (expert_ids < -1).sum(-1) + (reference_ids < -1).sum(-1)
     common = as_float64(same.any(-1)).mean(-1)
     return masked_sum(common, mask), num_tokens(expert_ids, mask), masked_sum(num_invalid, mask)
 
 
+@checked
 def router_saturation_compute(same: Tensor, num_tokens: Tensor) -> Tensor:
     """The mean share of common experts, of sums ``[...]``; see :func:`router_saturation`.
 
@@ -415,9 +443,11 @@ def router_saturation_compute(same: Tensor, num_tokens: Tensor) -> Tensor:
         >>> router_saturation_compute(torch.tensor(1.5), torch.tensor(2))
         tensor(0.7500, dtype=torch.float64)
     """
+    require_broadcast(same=same, num_tokens=num_tokens)
     return as_float64(same) / num_tokens
 
 
+@checked
 def expert_coactivation(expert_ids: Tensor, num_experts: int, mask: Tensor | None = None) -> Tensor:
     """Co-activation: of the tokens of expert i, the share that expert j received as well, N_ij / N_i.
 
@@ -445,6 +475,7 @@ def expert_coactivation(expert_ids: Tensor, num_experts: int, mask: Tensor | Non
     return unless_invalid(expert_coactivation_compute(pairs), num_invalid)
 
 
+@checked
 def expert_coactivation_update(
     expert_ids: Tensor, num_experts: int, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -458,6 +489,8 @@ def expert_coactivation_update(
     num_invalid = selection_counts(expert_ids, num_experts, mask)[-1]
     if expert_ids.dim() != 2:
         raise ValueError(f"expert_ids must be [T, k], got {tuple(expert_ids.shape)}")
+    require_cells("num_experts", num_experts, num_experts)
+    require_token_mask(mask, "expert_ids", expert_ids)
     # Column 0 takes the unused slots, the last one the invalid ids.
     selected = torch.zeros(
         (expert_ids.shape[0], num_experts + 2), dtype=as_float64(num_invalid).dtype, device=expert_ids.device
@@ -467,6 +500,7 @@ def expert_coactivation_update(
     return selected.T @ (selected if mask is None else selected * mask[:, None]), num_invalid
 
 
+@checked
 def expert_coactivation_compute(pairs: Tensor) -> Tensor:
     """N_ij / N_i, of counts ``[..., E, E]``; see :func:`expert_coactivation`.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_count, as_float64, require_positive
+from intensive_callbacks.functional.checks import as_count, as_float64, require_broadcast, require_positive
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = ["chinchilla_excess_loss", "chinchilla_loss", "chinchilla_optimality_index", "chinchilla_optimum"]
 
@@ -13,6 +14,7 @@ __all__ = ["chinchilla_excess_loss", "chinchilla_loss", "chinchilla_optimality_i
 _IRREDUCIBLE, _A, _B, _ALPHA, _BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
 
 
+@checked
 def chinchilla_optimality_index(
     num_params: float, num_tokens: float | Tensor, tokens_per_param: float = 20.0
 ) -> Tensor:
@@ -46,6 +48,7 @@ def chinchilla_optimality_index(
     return torch.where(tokens > 0, ratio / tokens, torch.nan)
 
 
+@checked
 def chinchilla_loss(num_params: float | Tensor, num_tokens: float | Tensor) -> Tensor:
     """The loss that the scaling law expects of a dense language model, E + A / N^alpha + B / D^beta.
 
@@ -63,13 +66,11 @@ def chinchilla_loss(num_params: float | Tensor, num_tokens: float | Tensor) -> T
         >>> chinchilla_loss(70e9, 1.4e12)  # Chinchilla
         tensor(1.9739, dtype=torch.float64)
     """
-    return (
-        _IRREDUCIBLE
-        + _A / as_count("num_params", num_params) ** _ALPHA
-        + _B / as_count("num_tokens", num_tokens) ** _BETA
-    )
+    params, tokens = _counts(num_params, num_tokens)
+    return _IRREDUCIBLE + _A / params**_ALPHA + _B / tokens**_BETA
 
 
+@checked
 def chinchilla_optimum(num_params: float | Tensor, num_tokens: float | Tensor) -> tuple[Tensor, Tensor]:
     """The parameters and tokens of least loss for the compute that ``num_params`` and ``num_tokens`` take.
 
@@ -90,12 +91,14 @@ def chinchilla_optimum(num_params: float | Tensor, num_tokens: float | Tensor) -
         >>> params / 1e9, tokens / 1e9
         (tensor(53.0235, dtype=torch.float64), tensor(990.1272, dtype=torch.float64))
     """
-    compute = as_count("num_params", num_params) * as_count("num_tokens", num_tokens)
+    params, tokens = _counts(num_params, num_tokens)
+    compute = params * tokens
     balance = (_ALPHA * _A / (_BETA * _B)) ** (1.0 / (_ALPHA + _BETA))
     params = balance * compute ** (_BETA / (_ALPHA + _BETA))
     return params, compute / params
 
 
+@checked
 def chinchilla_excess_loss(num_params: float | Tensor, num_tokens: float | Tensor) -> Tensor:
     """What the loss of this balance of parameters and tokens is above the least for the same compute.
 
@@ -117,3 +120,9 @@ def chinchilla_excess_loss(num_params: float | Tensor, num_tokens: float | Tenso
     """
     excess = chinchilla_loss(num_params, num_tokens) - chinchilla_loss(*chinchilla_optimum(num_params, num_tokens))
     return torch.where(as_float64(num_tokens) > 0, excess, torch.nan)
+
+
+def _counts(num_params: float | Tensor, num_tokens: float | Tensor) -> tuple[Tensor, Tensor]:
+    params, tokens = as_count("num_params", num_params), as_count("num_tokens", num_tokens)
+    require_broadcast(num_params=params, num_tokens=tokens)
+    return params, tokens

@@ -12,9 +12,11 @@ from intensive_callbacks.functional.checks import (
     as_fraction,
     correct_for_chance,
     require_baseline,
+    require_broadcast,
     require_one_shape,
     require_positive,
 )
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = [
     "relevance_realization_rate",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 
+@checked
 def relevance_realization_rate(
     accuracy: float | Tensor,
     total_params: float,
@@ -64,9 +67,11 @@ def relevance_realization_rate(
     share = active_share(total_params, active_params)
     baseline = require_baseline(random_baseline)
     fraction = as_fraction("accuracy", accuracy)
+    require_broadcast(accuracy=fraction, active_params=share)
     return share * (correct_for_chance(fraction, baseline) if chance_corrected else fraction / baseline)
 
 
+@checked
 def sparsity_adjusted_accuracy(accuracy: float | Tensor, total_params: float, active_params: float | Tensor) -> Tensor:
     """Sparsity-adjusted accuracy (SAA): the accuracy times the share of the parameters that stays idle.
 
@@ -93,14 +98,16 @@ def sparsity_adjusted_accuracy(accuracy: float | Tensor, total_params: float, ac
         >>> sparsity_adjusted_accuracy(0.85, total_params=100e9, active_params=5e9)
         tensor(0.8075, dtype=torch.float64)
     """
-    return as_fraction("accuracy", accuracy) * (1.0 - active_share(total_params, active_params))
+    fraction, share = as_fraction("accuracy", accuracy), active_share(total_params, active_params)
+    require_broadcast(accuracy=fraction, active_params=share)
+    return fraction * (1.0 - share)
 
 
 def active_share(total_params: float, active_params: float | Tensor) -> Tensor:
-    """Active / total, as float64; numbers are checked, the elements of a tensor are not."""
+    """Active / total, as float64; a number outside [0, total] raises, an element of a tensor outside becomes NaN."""
     if not isinstance(active_params, Tensor):
         require_share(total_params, active_params)
-    return as_float64(active_params) / require_positive("total_params", total_params)
+    return as_fraction("active_params", as_float64(active_params) / require_positive("total_params", total_params))
 
 
 def require_share(total_params: float, active_params: float) -> None:
@@ -110,6 +117,7 @@ def require_share(total_params: float, active_params: float) -> None:
         raise ValueError(f"active_params must lie in [0, total_params = {total_params}], got {active_params}")
 
 
+@checked
 def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
     r"""Sparse retention: the share of its accuracy that a model keeps when pruned, on the same examples.
 
@@ -138,6 +146,7 @@ def sparse_retention(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
     return sparse_retention_compute(sparse_retention_update(sparse_correct, dense_correct))
 
 
+@checked
 def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Tensor:
     """Examples by who was right, ``[2, 2]`` int64, the sparse model's row by the dense one's column."""
     require_one_shape(("sparse_correct", "dense_correct"), sparse_correct, dense_correct, "be of the same examples")
@@ -146,6 +155,7 @@ def sparse_retention_update(sparse_correct: Tensor, dense_correct: Tensor) -> Te
     return torch.stack(cells).reshape(2, 2)
 
 
+@checked
 def sparse_retention_compute(counts: Tensor) -> Tensor:
     """Accuracy of the row over accuracy of the column, of a table of :func:`sparse_retention_update`."""
     if counts.shape != (2, 2):
@@ -155,6 +165,7 @@ def sparse_retention_compute(counts: Tensor) -> Tensor:
     return table[1].sum() / torch.where(dense > 0, dense, math.nan)
 
 
+@checked
 def retention_interval(counts: Tensor, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
     r"""Interval of a sparse retention, from the examples on which exactly one of the models was right.
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional.checks import as_float64, require_ids, require_positive
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 __all__ = ["task_information", "task_information_compute", "task_information_update"]
 
 
+@checked
 def task_information(logits: Tensor, target: Tensor, *, num_dimensions: float = 1) -> Tensor:
     r"""Usable information that predictions hold of a task, in bits per example (and per dimension).
 
@@ -46,6 +48,7 @@ def task_information(logits: Tensor, target: Tensor, *, num_dimensions: float = 
     return unless_invalid(task_information_compute(label_counts, cross_entropy, num_dimensions), num_invalid)
 
 
+@checked
 def task_information_update(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Counts of the labels, ``[K]`` int64, the sum of their cross-entropies in nats, and the labels of K and above.
 
@@ -67,6 +70,7 @@ def task_information_update(logits: Tensor, target: Tensor) -> tuple[Tensor, Ten
     return counts[1:], -torch.where(given, chosen, 0).sum(), (labels >= num_classes).sum()
 
 
+@checked
 def task_information_compute(label_counts: Tensor, cross_entropy: Tensor, num_dimensions: float = 1) -> Tensor:
     """H(Y) less the mean cross-entropy, in bits per dimension."""
     num = label_counts.sum()

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from intensive_callbacks.functional.checks import (
     LARGEST,
-    as_finite,
     as_float64,
     as_fraction,
     correct_for_chance,
     require_baseline,
+    require_broadcast,
     require_positive,
 )
+from intensive_callbacks.functional.signatures import checked
 
 __all__ = [
     "CriticalExponent",
@@ -35,6 +36,7 @@ BOLTZMANN_CONSTANT = 1.380649e-23
 """J/K, exact by definition of the kelvin."""
 
 
+@checked
 def free_energy(energies: Tensor, temperature: float = 1.0) -> Tensor:
     r"""Free energy of a set of states.
 
@@ -66,6 +68,7 @@ def free_energy(energies: Tensor, temperature: float = 1.0) -> Tensor:
     return -temperature * torch.logsumexp(-as_float64(energies) / temperature, dim=-1)
 
 
+@checked
 def order_parameter(accuracy: float | Tensor, random_baseline: float, *, chance_corrected: bool = False) -> Tensor:
     """Order parameter: accuracy above chance.
 
@@ -91,6 +94,7 @@ def order_parameter(accuracy: float | Tensor, random_baseline: float, *, chance_
     return correct_for_chance(fraction, baseline) if chance_corrected else fraction - baseline
 
 
+@checked
 def landauer_limit(bits: float, temperature: float = 300.0) -> float:
     """The least energy that erasing bits must turn into heat, k T ln 2 each, in J.
 
@@ -117,6 +121,7 @@ def landauer_limit(bits: float, temperature: float = 300.0) -> float:
     return BOLTZMANN_CONSTANT * require_positive("temperature", temperature) * bits * math.log(2)
 
 
+@checked
 def landauer_ratio(joules: float | Tensor, bits_erased: float | Tensor, temperature: float = 300.0) -> Tensor:
     """Landauer ratio: measured energy over the least that the erased bits must cost.
 
@@ -141,10 +146,12 @@ def landauer_ratio(joules: float | Tensor, bits_erased: float | Tensor, temperat
         >>> landauer_ratio(3.846e4, bits_erased=32e9).log10()  # one step of 2e6 tokens at 1e9 parameters
         tensor(14.6218, dtype=torch.float64)
     """
-    bits = as_finite("bits_erased", bits_erased)
-    return as_finite("joules", joules) / landauer_limit(1, temperature) / torch.where(bits > 0, bits, torch.nan)
+    energy, bits = as_float64(joules), as_float64(bits_erased)
+    require_broadcast(joules=energy, bits_erased=bits)
+    return energy / landauer_limit(1, temperature) / torch.where(bits > 0, bits, torch.nan)
 
 
+@checked
 def mean_field_magnetization(coupling: float | Tensor, beta: float) -> Tensor:
     """The greatest solution of the mean-field equation m = tanh(beta W m).
 
@@ -184,6 +191,7 @@ def mean_field_magnetization(coupling: float | Tensor, beta: float) -> Tensor:
     return magnetization.reshape(given.shape[:1])
 
 
+@checked
 def critical_beta(coupling: float | Tensor) -> float:
     """The inverse temperature at which a magnetization appears: one over the spectral radius of W.
 
@@ -206,9 +214,14 @@ def critical_beta(coupling: float | Tensor) -> float:
 
 def _require_couplings(coupling: Tensor) -> Tensor:
     matrix = coupling.reshape(1, 1) if coupling.dim() == 0 else coupling
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel() or bool((matrix < 0).any()):
+    if (
+        matrix.dim() != 2
+        or matrix.shape[0] != matrix.shape[1]
+        or not matrix.numel()
+        or not bool(((matrix >= 0) & matrix.isfinite()).all())
+    ):
         raise ValueError(
-            f"coupling must be a number or a square matrix without negative entries, got {tuple(coupling.shape)}"
+            f"coupling must be a number or a square matrix of finite entries of at least 0, got {tuple(coupling.shape)}"
         )
     return matrix
 
@@ -229,6 +242,7 @@ class CriticalExponent(NamedTuple):
     critical_point: float
 
 
+@checked
 def critical_exponent(
     control: Tensor,
     response: Tensor,
@@ -270,10 +284,11 @@ def critical_exponent(
     from scipy.optimize import least_squares
     from scipy.stats import t as student
 
-    b, phi = (as_float64(values).cpu().numpy() for values in (control, response))
-    if b.ndim != 1 or len(b) < 5 or b.shape != phi.shape or not (phi > 0).all():
+    b, phi = (as_float64(values.detach()).cpu().numpy() for values in (control, response))
+    usable = b.ndim == 1 and len(b) >= 5 and b.shape == phi.shape and np.isfinite(b).all() and np.isfinite(phi).all()
+    if not usable or not (phi > 0).all():
         raise ValueError(
-            "control must be [n], at least 5 values, and response [n], above 0 each, "
+            "control must be [n], at least 5 finite values, and response [n], finite and above 0 each, "
             f"got {b.shape} and {phi.shape}, least response {phi.min(initial=np.inf)}"
         )
     spread = float(b.max() - b.min())
@@ -314,6 +329,7 @@ def _require_one_side(control: np.ndarray, critical_point: float) -> None:
         raise ValueError(f"all values of control must lie on one side of critical_point, got {critical_point}")
 
 
+@checked
 def correlation_length(correlations: Tensor, distances: Tensor | None = None) -> Tensor:
     r"""The distance over which a correlation falls to 1/e.
 

@@ -17,7 +17,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_only
 
 from intensive_callbacks.boundary import warn
-from intensive_callbacks.functional.checks import as_float64, require_fraction, uncertain
+from intensive_callbacks.functional.checks import as_float64, as_scalar, require_cells, require_fraction, uncertain
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sparsity import require_share
 from intensive_callbacks.functional.sums import unless_invalid
 
@@ -52,6 +53,12 @@ class IntensiveMetric(Metric):
     is_differentiable = False
     full_state_update = False
     undefined: str = "nothing that could be counted has been seen"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check what the constructor and ``update`` are given against their signatures."""
+        super().__init_subclass__(**kwargs)
+        for name in {"__init__", "update"} & vars(cls).keys():
+            setattr(cls, name, checked(vars(cls)[name]))
 
     def __init__(self, **kwargs: Any) -> None:
         self._explained = False
@@ -112,7 +119,13 @@ class IntensiveMetric(Metric):
 
     def add_sum(self, name: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> None:
         """A state that starts at zero and is summed across processes."""
+        if shape:
+            require_cells(self.size_names(), *shape)
         self.add_state(name, default=torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    def size_names(self) -> str:
+        """The constructor's arguments that are sizes, for an error."""
+        return " and ".join(name for name in inspect.signature(type(self)).parameters if name.startswith("num_"))
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add other sums to these; a merge counts as an update."""
@@ -175,7 +188,7 @@ class AccuracyMetric(IntensiveMetric):
             raise ValueError(f"num_examples must not be negative, got {num_examples}")
         invalid: bool | Tensor = False
         if isinstance(accuracy, Tensor):
-            accuracy = as_float64(accuracy.detach()).to(self.correct.device)
+            accuracy = as_scalar("accuracy", accuracy).to(self.correct.device)
             invalid = (accuracy < 0) | (accuracy > 1)
         else:
             require_fraction("accuracy", accuracy)
@@ -243,7 +256,7 @@ class ActiveAccuracyMetric(AccuracyMetric):
         """Add an accuracy, weighted by the examples it stands for, and the parameters that were active in them."""
         active = self.active_params if active_params is None else active_params
         if isinstance(active, Tensor):
-            active = as_float64(active.detach()).to(self.active_sum.device)
+            active = as_scalar("active_params", active).to(self.active_sum.device)
             self.num_invalid += (active < 0) | (active > self.total_params)
         else:
             require_share(self.total_params, active)
@@ -274,6 +287,7 @@ class SampleMetric(IntensiveMetric):
         """The buffer, of rows of ``width`` numbers."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        require_cells("num_samples and the columns of a sample", num_samples, width)
         self.num_samples = num_samples
         empty = torch.full((num_samples, width), torch.nan, dtype=dtype)
         self.add_state("samples", default=empty, dist_reduce_fx="cat")

@@ -104,6 +104,8 @@ class EffectiveCompressionRatio(SampleMetric):
             raise ValueError(
                 f"estimator={estimator!r} keeps samples: give num_features=(columns of the inputs, of the outputs)"
             )
+        elif min(num_features) < 1:
+            raise ValueError(f"num_features must be at least 1 each, got {num_features}")
         else:
             self.add_samples(num_samples, sum(num_features), torch.float32)
             if noise is None and estimator != "seed":
@@ -122,8 +124,10 @@ class EffectiveCompressionRatio(SampleMetric):
         if labels is None and self.estimator == "usable":
             raise ValueError("estimator='usable' needs labels, [...] integers for logits [..., K]")
         num_classes = outputs.shape[-1] if outputs.dim() else 0
+        if num_classes < 2:
+            raise ValueError(f"outputs must be logits [..., K] with K >= 2 classes, got {tuple(outputs.shape)}")
         if num_classes > self.num_classes:
-            raise ValueError(f"logits have {num_classes} classes, more than num_classes={self.num_classes}: raise it")
+            raise ValueError(f"outputs have {num_classes} classes, more than num_classes={self.num_classes}: raise it")
         if labels is not None:
             outside = labels >= num_classes
             self.num_invalid += outside.sum()

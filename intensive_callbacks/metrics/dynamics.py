@@ -46,6 +46,7 @@ class TransferEntropy(CountingMetric):
     """
 
     higher_is_better = None
+    arguments = "source and target"
     undefined = "no step has been counted, or chance alone fixes the estimate"
 
     def __init__(self, num_source: int, num_target: int, *, correction: str = "adjusted", **kwargs: Any) -> None:
@@ -96,8 +97,8 @@ class LaggedMoments(IntensiveMetric):
         self.add_sum("first_moment", (num_dimensions,))
         self.add_sum("num_steps", (), torch.int64)
 
-    def add(self, first: Tensor, second: Tensor) -> None:
-        second_moment, first_moment, num_steps = dynamics.lagged_moments(first, second)
+    def add(self, first: Tensor, second: Tensor, names: tuple[str, str]) -> None:
+        second_moment, first_moment, num_steps = dynamics.lagged_moments(first, second, names=names)
         self.second_moment += second_moment
         self.first_moment += first_moment
         self.num_steps += num_steps
@@ -139,18 +140,18 @@ class GaussianTransferEntropy(LaggedMoments):
     def __init__(self, num_source: int, num_target: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if min(num_source, num_target) < 1:
-            raise ValueError(f"a series has at least 1 dimension, got {num_source} and {num_target}")
+            raise ValueError(f"num_source and num_target must be at least 1, got {num_source} and {num_target}")
         self.num_source, self.num_target = num_source, num_target
         self.add_moments(num_source + 2 * num_target)
 
     def update(self, source: Tensor, target: Tensor) -> None:
         """Add the moments of one batch of series."""
-        if (source.shape[-1], target.shape[-1]) != (self.num_source, self.num_target):
+        if (source.shape[-1:], target.shape[-1:]) != ((self.num_source,), (self.num_target,)):
             raise ValueError(
-                f"need [..., T, {self.num_source}] and [..., T, {self.num_target}], "
+                f"source and target must be [..., T, {self.num_source}] and [..., T, {self.num_target}], "
                 f"got {tuple(source.shape)} and {tuple(target.shape)}"
             )
-        self.add(source, target)
+        self.add(source, target, ("source", "target"))
 
     def compute(self) -> Tensor:
         """The transfer entropy of all steps."""

@@ -17,20 +17,21 @@ __all__ = ["ConfigurationQuality", "CouplingQuality", "MutualInformation", "Rele
 class CountingMetric(IntensiveMetric):
     """A function of how often labels occur together; the counts are its state."""
 
+    arguments: str = "x and y"
     counts: Tensor
     num_outside: Tensor
 
     def add_counts(self, *sizes: int) -> None:
         """A state for the counts of variables with so many values each."""
         if min(sizes) < 1:
-            raise ValueError(f"a variable has at least 1 value, got sizes {sizes}")
+            raise ValueError(f"a variable has at least 1 value, got sizes {sizes} of {self.size_names()}")
         self.sizes = sizes
         self.add_sum("counts", sizes, torch.int64)
         self.add_sum("num_outside", (), torch.int64)
 
-    def count(self, *labels: Tensor, mask: Tensor | None = None) -> None:
-        """Count the labels of one batch."""
-        counts, num_outside = information.contingency_table(labels, self.sizes, mask)
+    def count(self, mask: Tensor | None = None, **labels: Tensor) -> None:
+        """Count the labels of one batch, each under the name that an error should call it."""
+        counts, num_outside = information.count_labels(labels, self.sizes, mask)
         self.counts += counts
         self.num_outside += num_outside
 
@@ -39,7 +40,7 @@ class CountingMetric(IntensiveMetric):
         if self.num_outside > 0:
             raise ValueError(
                 f"labels must lie in [-1, size) with sizes {self.sizes}, -1 for none; "
-                f"{int(self.num_outside)} of those given lay outside"
+                f"{int(self.num_outside)} of those given as {self.arguments} lay outside"
             )
         return self.counts
 
@@ -75,6 +76,7 @@ class ShannonEntropy(CountingMetric):
 
     higher_is_better = None
     plot_lower_bound = 0.0
+    arguments = "labels"
 
     def __init__(self, num_values: int, *, correction: Correction = "miller_madow", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -85,7 +87,7 @@ class ShannonEntropy(CountingMetric):
 
     def update(self, labels: Tensor, mask: Tensor | None = None) -> None:
         """Count the labels of one batch."""
-        self.count(labels, mask=mask)
+        self.count(mask, labels=labels)
 
     def compute(self) -> Tensor:
         """The entropy of all labels counted."""
@@ -102,7 +104,7 @@ class _PairedLabels(CountingMetric):
 
     def update(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
         """Count the pairs of one batch."""
-        self.count(x, y, mask=mask)
+        self.count(mask, x=x, y=y)
 
     @companion
     def p_value(self, num_permutations: int = 999, seed: int = 0) -> float:
@@ -300,7 +302,7 @@ class ConfigurationQuality(CountingMetric, RelevanceRealizationRate):
         if accuracy is not None:
             super().update(accuracy, num_examples, active_params)
         if x is not None and y is not None:
-            self.count(x, y, mask=mask)
+            self.count(mask, x=x, y=y)
 
     def value(self, accuracy: Tensor) -> Tensor:
         """The quantity at this accuracy."""

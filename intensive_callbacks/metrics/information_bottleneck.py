@@ -69,7 +69,9 @@ class InformationBottleneck(IntensiveMetric):
     ) -> None:
         super().__init__(**kwargs)
         if min(num_x, num_codes, num_y) < 1:
-            raise ValueError(f"a variable has at least 1 value, got sizes {(num_x, num_codes, num_y)}")
+            raise ValueError(
+                f"a variable has at least 1 value, got sizes {(num_x, num_codes, num_y)} of {self.size_names()}"
+            )
         self.num_x, self.num_codes, self.num_y = num_x, num_codes, num_y
         self.beta = beta
         self.correction: Correction = correction
@@ -93,7 +95,7 @@ class InformationBottleneck(IntensiveMetric):
 
     def _plane(self) -> InformationPlane:
         if self.num_outside > 0:
-            raise ValueError(f"labels must lie in [-1, size), -1 for none; {int(self.num_outside)} lay outside")
+            raise ValueError(f"x, codes and y must lie in [-1, size), -1 for none; {int(self.num_outside)} lay outside")
         return InformationPlane(
             information.discrete_mutual_information(self.input_counts, correction=self.correction),
             information.discrete_mutual_information(self.target_counts, correction=self.correction),

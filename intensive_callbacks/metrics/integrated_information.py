@@ -56,9 +56,9 @@ class IntegratedInformation(LaggedMoments):
 
     def update(self, states: Tensor) -> None:
         """Add the moments of one batch of series."""
-        if states.shape[-1] != self.num_components:
+        if states.shape[-1:] != (self.num_components,):
             raise ValueError(f"states must be [..., T, {self.num_components}], got {tuple(states.shape)}")
-        self.add(states[..., :0], states)
+        self.add(states[..., :0], states, ("states", "states"))
 
     def compute(self) -> Tensor:
         """The integrated information of all steps."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from intensive_callbacks.functional import thermodynamics
-from intensive_callbacks.functional.checks import as_float64, require_baseline, require_positive
+from intensive_callbacks.functional.checks import as_float64, as_scalar, require_baseline, require_positive
 from intensive_callbacks.metrics.base import AccuracyMetric, IntensiveMetric
 
 __all__ = ["FreeEnergy", "LandauerRatio", "OrderParameter"]
@@ -141,8 +141,9 @@ class LandauerRatio(IntensiveMetric):
 
     def update(self, joules: float | Tensor, bits_erased: float | Tensor) -> None:
         """Add the energy of some work and the bits it overwrote."""
-        self.joules += as_float64(joules).detach().to(self.joules.device)
-        self.bits_erased += as_float64(bits_erased).detach().to(self.bits_erased.device)
+        energy, bits = as_float64(joules).detach(), as_float64(bits_erased).detach()
+        self.joules += as_scalar("joules", energy).to(self.joules.device)
+        self.bits_erased += as_scalar("bits_erased", bits).to(self.bits_erased.device)
 
     def compute(self) -> Tensor:
         """All energy over the limit of all bits."""

@@ -138,6 +138,5 @@ CASES = [
             [{"num_examples": SIZES[1:], "accuracy": torch.tensor([torch.nan, 0.85])}],
             [{"num_examples": torch.tensor([600_000, 1_000_000]), "accuracy": ACCURACIES[1:]}],
         ],
-        bounds=(0, 1),
     ),
 ]

@@ -44,6 +44,5 @@ CASES = [
         expected=0.3,
         empty={"values": LAYERS[:0]},
         undefined=[[{"values": torch.tensor([0.1, math.nan, 0.2])}]],
-        bounds=(0.2, 0.5),
     ),
 ]

@@ -113,7 +113,7 @@ def writes(tree):
                 if isinstance(each, ast.Attribute) and not (own and each.value.id in {"self", "cls"}):
                     yield ast.unparse(each)
         sets = isinstance(node, ast.Call) and ast.unparse(node.func) in {"setattr", "object.__setattr__"}
-        if sets and ast.unparse(node.args[0]) != "self":
+        if sets and ast.unparse(node.args[0]) not in {"self", "cls"}:
             yield ast.unparse(node)
 
 

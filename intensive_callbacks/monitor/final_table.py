@@ -51,7 +51,7 @@ def final_table(
     if published and not any(other.featured for other in published):
         tasks = " or ".join(repr(name) for name in sorted({other.task for other in published}))
         note = (
-            f"no published model is shown beside it: those of {baselines!r} were tested on {tasks}; if that is its task, "
-            "pass task="
+            f"no published model is shown beside it: those of {baselines!r} were tested on {tasks}; if that is its "
+            "task, pass task="
         )
     return BenchmarkTable([row, *published], note=note)

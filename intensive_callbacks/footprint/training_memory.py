@@ -53,8 +53,8 @@ class TrainingMemory:
     def num_bytes(self) -> int | None:
         """Bytes so far, once the optimizer has stepped; ``None`` where they cannot be told.
 
-        Nothing is synchronized. Optimizers are searched for a few times only, since that walks over all objects, and
-        their states are counted anew only where there are more of them.
+        Nothing is synchronized. Optimizers are searched for until they are found, a few times at most, since that
+        walks over all objects, and their states are counted anew only where there are more of them.
         """
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if self._devices and not is_distributed:
@@ -62,7 +62,7 @@ class TrainingMemory:
         model = self._model()
         if model is None:
             return None
-        if self._num_searches < MAX_SEARCHES:
+        if not self._optimizers and self._num_searches < MAX_SEARCHES:
             self._num_searches += 1
             self._optimizers.update(optimizers_of(model))
         num_states = sum(len(each.state) for each in self._optimizers)

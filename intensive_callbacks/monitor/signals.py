@@ -6,6 +6,7 @@ a logging step but added up as the model runs; they are named here so that cards
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ def _accuracy(window: Window, facts: ModelFacts) -> Mapping[str, Any] | None:
 
 
 def _tokens(window: Window, facts: ModelFacts) -> Mapping[str, Any] | None:
-    return {"num_tokens": int(facts.seen_tokens)} if window.is_due and facts.has_tokens else None
+    is_known = facts.has_tokens and math.isfinite(facts.seen_tokens)  # a process may have failed to count its own
+    return {"num_tokens": int(facts.seen_tokens)} if window.is_due and is_known else None
 
 
 def _energy(window: Window, facts: ModelFacts) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode
 
 from intensive_callbacks.boundary import undisturbed
+from intensive_callbacks.routing.accumulator import LayerAccumulator
 from intensive_callbacks.routing.decision import Decision
 from intensive_callbacks.routing.edge import FunctionWatch
 from intensive_callbacks.routing.proof import ExpertRows, settle
@@ -45,8 +46,6 @@ class LayerHooks:
         shares_router: whether other layers have the same router, so that it is listened to inside the block only.
 
     Attributes:
-        ran: whether a forward was seen.
-        has_read: whether its decision could be read.
         failed: whether something failed, so that this layer is not read any more.
     """
 
@@ -62,8 +61,9 @@ class LayerHooks:
         self.layer = layer
         self.part = part_of(layer)
         self.decision = Decision(layer)
-        self.ran = self.has_read = self.failed = False
-        self._context, self._statistics, self._reader = context, statistics, reader
+        self.failed = False
+        self._context, self._reader = context, reader
+        self._accumulator = LayerAccumulator(context, layer, statistics)
         self._shares_router = shares_router
         self._arguments = {id(module): found for module in layer.experts if (found := ExpertsArguments(module)).ids}
         # What the experts are called with is the dispatch itself; zero-compute ones are known to the router alone.
@@ -83,14 +83,20 @@ class LayerHooks:
         self._to_prove = {True: NUM_PROVEN, False: NUM_PROVEN}
         self._rows = ExpertRows(layer)
         self._counts_rows = False
-        # How many rows the router makes of a token that enters; 0 where that is no whole number.
-        self._rows_per_token: int | None = None
         self._proof: ExitStack | None = None
-        # Whether the layer ran in training inside the model, and with how many rows.
-        self._ran_inside, self._lengths = False, set[int]()
         self._deferring = self._aside = False
         self._depth = 0
         self._handles = ExitStack()
+
+    @property
+    def ran(self) -> bool:
+        """Whether a forward was seen."""
+        return self._accumulator.ran
+
+    @property
+    def has_read(self) -> bool:
+        """Whether its decision could be read."""
+        return self._accumulator.has_read
 
     @property
     def has_reader(self) -> bool:
@@ -241,7 +247,7 @@ class LayerHooks:
         if output is not None:
             if self._proof is not None:
                 self._prove(output)
-            self._count()
+            self._accumulator.add(self.decision, self._rows)
             if not torch.compiler.is_compiling():
                 self._learn(hook_others=was_watched)
         self._clear()
@@ -288,92 +294,14 @@ class LayerHooks:
             self._sampling[training] = FunctionWatch(self._see, noting(SAMPLING, names))
             self._counting[training] = FunctionWatch(self._see, noting(usual, names))
 
-    def _count(self) -> None:
-        """Add the decision to the statistics."""
-        context, by_rows = self._context, self.decision.reading.from_experts
-        self.ran = True
-        if by_rows:
-            self._count_at_experts(filled=by_rows == "filled rows")
-            return
-        ids = None if context.sampling or context.on_sample is not None else self.decision.ids()
-        if ids is not None:  # nearly every step of a training: as little as possible
-            self.has_read = True
-            num_rows, width = ids.shape
-            mask = context.mask_for(self.layer.name, num_rows)
-            entered = self._rows_entered(num_rows)
-            k = 0 if self._is_repeated(entered) else self.decision.top_k or width
-            self._statistics.count(ids, mask, k if entered == num_rows else 0)
-            if entered != num_rows:
-                self._statistics.expect(k, entered, context.mask_for(self.layer.name, entered))
-        elif (sample := self.decision.sample()) is not None:
-            self._observe(sample)
-            self._expect(sample.num_tokens, None if sample.expert_ids is None else sample.expert_ids.shape[1])
-        else:
-            self._expect(0, None)
-
-    def _expect(self, num_rows: int, width: int | None) -> None:
-        """Add the selections that were to be made by the tokens that entered, however many were read."""
-        decision = self.decision
-        num_selections = decision.num_classes if decision.reading.is_dense else decision.top_k or width
-        rows = self._rows_entered(num_rows)
-        if num_selections and not self._is_repeated(rows):
-            self._statistics.expect(num_selections, rows, self._context.mask_for(self.layer.name, rows))
-
-    def _is_repeated(self, num_rows: int) -> bool:
-        """Whether this is a forward of before once more, for backward: with gradients, as long, outside the model."""
-        is_compiling = torch.compiler.is_compiling()
-        if self._context.running is not None:
-            # A reentrant checkpoint has no gradients the first time.
-            if self.layer.block.training or torch.is_grad_enabled():
-                self._ran_inside = True
-                if not is_compiling:
-                    self._lengths.add(num_rows)
-            return False
-        if not torch.is_grad_enabled():
-            return False
-        return self._ran_inside and (is_compiling or num_rows in self._lengths)
-
-    def _rows_entered(self, num_rows: int) -> int:
-        """The rows that the tokens which entered the layer make, where ``num_rows`` were read."""
-        entered = self.decision.num_tokens or num_rows
-        if self._rows_per_token is None and num_rows and not torch.compiler.is_compiling():
-            times, rest = divmod(num_rows, entered)
-            self._rows_per_token = times if rest == 0 else 0
-        return entered * self._rows_per_token if self._rows_per_token else num_rows or entered
-
-    def _count_at_experts(self, *, filled: bool) -> None:
-        """Count the rows that the experts received; what of the selections did not arrive was dropped."""
-        self.has_read = True
-        load = self._rows.load(self._statistics.device, filled=filled)
-        selected = self.decision.usual()
-        sample = self.decision.sample()
-        num_selected = None if selected is None or selected.dtype == torch.bool else selected.numel()
-        self._statistics.count_rows(load, num_selected, self.decision.num_tokens)
-        width = None if selected is None or selected.dtype == torch.bool else selected.shape[1]
-        self._expect(self.decision.num_tokens, width)
-        if sample is not None and self._context.sampling:
-            sample.mask_padding(self._context.mask_for(self.layer.name, sample.num_tokens))
-            self._statistics.observe_scores(sample)
-
-    def _observe(self, sample: RouterSample) -> None:
-        self.has_read = True
-        if sample.mask is None:
-            sample.mask_padding(self._context.mask_for(self.layer.name, sample.num_tokens))
-        self._statistics.observe(sample, sampling=self._context.sampling)
-        self._context.publish(sample)
-
     def _read_by_user(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count what the user's reader returns."""
         if self._reader is None or not self._context.is_listening:
             return
-        self.ran = True
         with nullcontext() if torch.compiler.is_compiling() else undisturbed():
             fields = self._reader((*args, *kwargs.values()), output)
         sample = RouterSample(layer=self.layer.name, num_experts=self.decision.num_classes, **fields)
-        self._observe(sample)
-        width = self.decision.top_k if sample.expert_ids is None else sample.expert_ids.shape[1]
-        if width:
-            self._statistics.expect(width, sample.num_tokens, sample.mask)
+        self._accumulator.add_sample(sample, self.decision.top_k)
 
     def _learn(self, *, hook_others: bool) -> None:
         """Remember how the decision was seen, so that later forwards are watched no longer than they must be."""

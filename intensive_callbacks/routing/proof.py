@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SELECTING = ("topk", "argmax", "max", "multinomial", "sort", "argsort", "__getitem__")
 WEIGHING = ("softmax", "sigmoid", "relu", "clamp", "where", "masked_fill", "scatter", "threshold")
 MAX_PICKS = 6  # selections that are tried together
+MAX_SHOWN = 16  # loads in a warning
 NUM_SOLVED = 64  # tokens whose weights are solved for
 
 
@@ -246,7 +247,12 @@ def _agree(dispatch: Tensor, solved: Tensor) -> bool:
 
 
 def _both(read: Tensor, computed: Tensor) -> str:
-    return f"its selections read as {read.tolist()} per expert, and its experts computed {computed.tolist()}"
+    return f"its selections read as {_brief(read)} per expert, and its experts computed {_brief(computed)}"
+
+
+def _brief(load: Tensor) -> str:
+    numbers = load.tolist()
+    return str(numbers) if len(numbers) <= MAX_SHOWN else f"[{', '.join(map(str, numbers[:MAX_SHOWN]))}, ...]"
 
 
 def _has_rows(x: Any) -> bool:

@@ -255,11 +255,7 @@ def _fast(values: list[float]) -> float:
 @contextmanager
 def no_synchronization(device: str):
     """Any wait for the device inside our hooks raises."""
-<<<<<<< HEAD
-    names = ("_enter", "_reach_experts", "_leave", "_observe", "_count") if device == "cuda" else ()
-=======
     names = ("_enter", "_reach_experts", "_leave", "_see_call") if device == "cuda" else ()
->>>>>>> w-hooks
     originals = {name: getattr(LayerHooks, name) for name in names}
 
     def guarded(original):

@@ -222,7 +222,8 @@ def _require_couplings(coupling: Tensor) -> Tensor:
         or not bool(((matrix >= 0) & matrix.isfinite()).all())
     ):
         raise ValueError(
-            f"coupling must be a number or a square matrix without negative or infinite entries, got {tuple(coupling.shape)}"
+            "coupling must be a number or a square matrix without negative or infinite entries, "
+            f"got {tuple(coupling.shape)}"
         )
     return matrix
 

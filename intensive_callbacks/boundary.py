@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from intensive_callbacks.untrusted import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -108,8 +110,11 @@ class Boundary:
 
 
 def warn(message: str, category: type[Warning] = RuntimeWarning, stacklevel: int = 2) -> None:
-    """``warnings.warn`` with the library's name before the message; it never raises, even if warnings are errors."""
-    text = f"intensive_callbacks: {message}"
+    """``warnings.warn`` with the library's name before the message; it never raises, even if warnings are errors.
+
+    A message may quote a name that somebody else chose, so no control character of it reaches the terminal.
+    """
+    text = f"intensive_callbacks: {printable(message)}"
     try:
         warnings.warn(text, category, stacklevel=stacklevel + 1)
     except Warning:

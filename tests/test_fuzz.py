@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fuzzing import ALLOWED, draw, outcome, targets
 
 TARGETS = targets()
-seeded = settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+seeded = settings(max_examples=600, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32)
 
 

@@ -1,5 +1,7 @@
 """Files and texts of strangers: what is read, what is refused, and what reaches a terminal."""
 
+import csv
+import io
 import json
 import os
 import unicodedata
@@ -7,8 +9,11 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from intensive_callbacks import untrusted
+from intensive_callbacks import BenchmarkTable, untrusted
+from intensive_callbacks.benchmark.row import BenchmarkRow
+from intensive_callbacks.boundary import warn
 from intensive_callbacks.untrusted import parse_json, printable, read_bytes, read_json, reason, short_name
 
 
@@ -85,3 +90,34 @@ def test_names_and_reasons_are_short_and_on_one_line():
     assert printable("a" * 200, 200) == "a" * 200
     assert reason(KeyError("no\x1b[31m\nsuch")) == "no [31m such"
     assert reason(ValueError()) == "ValueError"
+
+
+HOSTILE = "a\x1b]0;title\x07\x9b31m\u202eb\u2066c\ufeff\n=1+1"
+HIDDEN = set(HOSTILE) - set("a]0;titlebc31m=1+")
+
+
+def test_no_control_character_reaches_a_warning():
+    with pytest.warns(RuntimeWarning) as caught:
+        warn(f"the layer {HOSTILE} failed")
+    assert not HIDDEN & set(str(caught[0].message))
+
+
+def test_no_control_character_reaches_terminal_markdown_or_csv():
+    row = BenchmarkRow(
+        model=HOSTILE, task=HOSTILE, protocol=HOSTILE, source=HOSTILE, accuracy=0.5, measured={f"m/{HOSTILE}": 1.0}
+    )
+    table = BenchmarkTable([row])
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console.print(table)
+    cells = [cell for line in csv.reader(io.StringIO(table.to_csv())) for cell in line]
+    for shown in (console.file.getvalue(), table.to_markdown(), *(cell.replace("\n", "") for cell in cells)):
+        assert not (HIDDEN - {"\n"}) & set(shown)
+
+
+@pytest.mark.parametrize("hidden", ["", "\ufeff", " \ufeff ", "\u200b", "\u2060", "\u202e"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_cell_of_a_csv_is_a_formula(hidden, sign):
+    row = BenchmarkRow(model=f"{hidden}{sign}1+1", task="t", protocol="p", source="s", accuracy=0.5)
+    cells = [cell for line in csv.reader(io.StringIO(BenchmarkTable([row]).to_csv())) for cell in line]
+    cell = next(cell for cell in cells if cell.endswith(f"{sign}1+1"))
+    assert cell.startswith("'")

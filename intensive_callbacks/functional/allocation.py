@@ -44,6 +44,8 @@ def query_content_coupling_update(x: Tensor, y: Tensor) -> Tensor:
         tensor([ 2.,  3.,  8.,  5., 34., 13.], dtype=torch.float64)
     """
     x, y, finite = finite_pairs(x, y, ("x", "y"))
+    if x.dim() == 0:
+        raise ValueError("x and y must be [..., P], got single numbers")
     return torch.stack([finite.to(x.dtype), x, y, x * x, y * y, x * y], dim=-1).sum(-2)
 
 
@@ -157,6 +159,8 @@ def per_image_coupling(relevance: Tensor, token_budgets: Tensor) -> Tensor:
         >>> per_image_coupling(relevance, tokens), query_content_coupling(relevance, tokens)
         (tensor(-0.4000, dtype=torch.float64), tensor(0.9333, dtype=torch.float64))
     """
+    if relevance.dim() == 0:
+        raise ValueError("relevance and token_budgets must be [B, P], got single numbers")
     z, weight = fisher_z(relevance, token_budgets)
     return (z / weight).tanh()
 

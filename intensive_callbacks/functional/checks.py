@@ -78,6 +78,12 @@ def require_baseline(random_baseline: float | None) -> float:
     return random_baseline
 
 
+def require_confidence(confidence: float) -> None:
+    """The confidence of an interval must be above zero and below one."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie in (0, 1), as 0.95 does, got {confidence}")
+
+
 def correct_for_chance(accuracy: Tensor, random_baseline: float) -> Tensor:
     """(accuracy - r) / (1 - r): 0 at chance, 1 when perfect, negative below chance."""
     return (accuracy - random_baseline) / (1.0 - random_baseline)

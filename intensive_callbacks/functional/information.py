@@ -364,7 +364,8 @@ def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor
         ``[num_tables, K, L]`` int64, on the CPU, each with the margins of ``counts``.
 
     Raises:
-        ValueError: if the counts are no table of integers of at least 0, or ``num_tables`` is negative.
+        ValueError: if the counts are no table of integers of at least 0, ``num_tables`` is negative, or ``seed`` is
+            not in [0, 2^32).
 
     Source:
         Patefield 1981, in ``scipy.stats.random_table``.
@@ -376,6 +377,8 @@ def independent_tables(counts: Tensor, num_tables: int, seed: int = 0) -> Tensor
     from scipy.stats import random_table
 
     table = _require_table(counts)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
     if num_tables < 0:
         raise ValueError(f"num_tables must be at least 0, got {num_tables}")
     require_cells("num_tables and the sizes of counts", max(num_tables, 1), *table.shape)

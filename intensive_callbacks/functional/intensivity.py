@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
+from intensive_callbacks.functional.checks import require_confidence
 from intensive_callbacks.functional.signatures import checked
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def size_exponent(
     from scipy.stats import linregress
     from scipy.stats import t as student
 
+    require_confidence(confidence)
     pairs = [(float(size), float(metric(model))) for size, model in family]
     sizes, values = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).unbind(-1)
     if len(set(sizes.tolist())) < 2 or not bool((sizes > 0).all()):

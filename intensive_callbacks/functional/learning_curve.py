@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from intensive_callbacks.functional.checks import require_confidence
 from intensive_callbacks.functional.efficiency import data_pairs
 from intensive_callbacks.functional.signatures import checked
 
@@ -51,7 +52,7 @@ def learning_curve(
         (0.01, 4) fits best.
 
     Raises:
-        ValueError: if the shapes differ or an accuracy lies outside [0, 1].
+        ValueError: if the shapes differ, an accuracy lies outside [0, 1] or ``confidence`` outside (0, 1).
 
     Source:
         Hestness et al. 2017, "Deep learning scaling is predictable, empirically", arXiv 1712.00409.
@@ -68,6 +69,7 @@ def learning_curve(
             DeprecationWarning,
             stacklevel=2,
         )
+    require_confidence(confidence)
     sizes, accuracies = data_pairs(num_examples, accuracy)
     if bool(((accuracies < 0) | (accuracies > 1)).any()):
         raise ValueError("accuracy must hold fractions in [0, 1]; divide percent by 100")

@@ -13,6 +13,7 @@ from intensive_callbacks.functional.checks import (
     correct_for_chance,
     require_baseline,
     require_broadcast,
+    require_confidence,
     require_one_shape,
     require_positive,
 )
@@ -188,6 +189,7 @@ def retention_interval(counts: Tensor, confidence: float = 0.95) -> tuple[Tensor
         >>> retention_interval(torch.tensor([[100, 40], [10, 850]]))
         (tensor(0.9511, dtype=torch.float64), tensor(0.9817, dtype=torch.float64))
     """
+    require_confidence(confidence)
     ratio = sparse_retention_compute(counts)
     table = as_float64(counts)
     both, alone = table[1, 1], table[1, 0] + table[0, 1]

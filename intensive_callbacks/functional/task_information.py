@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from intensive_callbacks.functional.checks import as_float64, require_ids, require_positive
+from intensive_callbacks.functional.checks import as_float64, require_ids, require_layout, require_positive
 from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
@@ -58,6 +58,7 @@ def task_information_update(logits: Tensor, target: Tensor) -> tuple[Tensor, Ten
     """
     if logits.dim() == 0 or logits.shape[:-1] != target.shape:
         raise ValueError(f"logits must be [..., K] for targets [...], got {tuple(logits.shape)}, {tuple(target.shape)}")
+    require_layout("logits", logits, "[..., K] with at least one class")
     require_ids("target", target)
     num_classes = logits.shape[-1]
     log_probabilities = as_float64(logits).log_softmax(-1).reshape(-1, num_classes)

@@ -16,6 +16,7 @@ from intensive_callbacks.functional.checks import (
     correct_for_chance,
     require_baseline,
     require_broadcast,
+    require_confidence,
     require_positive,
 )
 from intensive_callbacks.functional.signatures import checked
@@ -221,7 +222,8 @@ def _require_couplings(coupling: Tensor) -> Tensor:
         or not bool(((matrix >= 0) & matrix.isfinite()).all())
     ):
         raise ValueError(
-            f"coupling must be a number or a square matrix of finite entries of at least 0, got {tuple(coupling.shape)}"
+            "coupling must be a number or a square matrix without negative or infinite entries, "
+            f"got {tuple(coupling.shape)}"
         )
     return matrix
 
@@ -284,6 +286,7 @@ def critical_exponent(
     from scipy.optimize import least_squares
     from scipy.stats import t as student
 
+    require_confidence(confidence)
     b, phi = (as_float64(values.detach()).cpu().numpy() for values in (control, response))
     usable = b.ndim == 1 and len(b) >= 5 and b.shape == phi.shape and np.isfinite(b).all() and np.isfinite(phi).all()
     if not usable or not (phi > 0).all():
@@ -308,7 +311,10 @@ def critical_exponent(
     else:
         # The gap below the least control may have several best values: start from each decade.
         gaps = np.log(spread * np.logspace(-5, 1, 7))
-        fits = [least_squares(residual, [0.0, 1.0, gap], bounds=([-np.inf, -np.inf, -40], np.inf)) for gap in gaps]
+        fits = [
+            least_squares(residual, [0.0, 1.0, gap], bounds=([-np.inf, -np.inf, -40], np.inf), max_nfev=100)
+            for gap in gaps
+        ]
     best = min(fits, key=lambda fit: float(fit.cost))
     lengths = distance(best.x)
     if lengths.max() < 100 * lengths.min():

@@ -57,8 +57,10 @@ class IntensiveMetric(Metric):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check what the constructor and ``update`` are given against their signatures."""
         super().__init_subclass__(**kwargs)
-        for name in {"__init__", "update"} & vars(cls).keys():
-            setattr(cls, name, checked(vars(cls)[name]))
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        if "update" in vars(cls):
+            cls.update = checked(cls.update)  # type: ignore[method-assign]
 
     def __init__(self, **kwargs: Any) -> None:
         self._explained = False

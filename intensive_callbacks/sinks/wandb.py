@@ -5,15 +5,17 @@ A value never comes with ``step=``: W&B drops a step lower than its own.
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import shlex
 import sys
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from intensive_callbacks.sinks import charts
 from intensive_callbacks.sinks.base import Sink
+from intensive_callbacks.untrusted import MAX_BYTES, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,6 +127,7 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
     Raises:
         ConnectionError: if the run cannot be read: there is none, or there is no permission or no network.
         FileNotFoundError: if the run has no such table.
+        ValueError: if the table is larger than 64 MB or no JSON.
     """
     import wandb
 
@@ -132,12 +135,18 @@ def download_table(path: str, key: str = BENCHMARK_KEY) -> Any:
         files = list(wandb.Api().run(path).files(pattern=f"media/table/{key}_%"))
     except wandb.errors.Error as error:
         raise ConnectionError(f"cannot read the W&B run {path}: {error}") from error
-    if not files:
+    # W&B numbers a table by the step at which it was logged: media/table/final_benchmark_123_0a1b.table.json. A file is
+    # written where its name says, and the server chooses the names: what looks otherwise is not downloaded.
+    named = re.compile(rf"media/table/{re.escape(key)}_(\d{{1,18}})_\w+\.table\.json")
+    tables = [(int(match[1]), file) for file in files if (match := named.fullmatch(file.name))]
+    if not tables:
         raise FileNotFoundError(f"the W&B run {path} has no table {key}: it did not end, or its callback made none")
-    # W&B numbers a table by the step at which it was logged: media/table/final_benchmark_123_0a1b.table.json.
-    newest = max(files, key=lambda file: int(file.name.removeprefix(f"media/table/{key}_").partition("_")[0]))
-    with TemporaryDirectory() as folder, newest.download(root=folder) as file:
-        return json.load(file)
+    newest = max(tables, key=lambda table: table[0])[1]
+    if newest.size > MAX_BYTES:
+        raise ValueError(f"the table {key} of the W&B run {path} has more than {MAX_BYTES:,} bytes")
+    with TemporaryDirectory() as folder:
+        newest.download(root=folder).close()
+        return read_json(Path(folder, newest.name), within=Path(folder))
 
 
 def _cell(value: Any) -> Any:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
+from intensive_callbacks import untrusted
 from intensive_callbacks.sinks import WandbSink
 from intensive_callbacks.sinks import wandb as module
 from offline_runs import history, inspected, tables
@@ -153,3 +154,53 @@ def test_looking_for_a_run_does_not_import_wandb():
         assert "wandb" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class StoredFile:
+    """A file of a run on a server, which says of itself what the server likes."""
+
+    def __init__(self, name, content=b'{"columns": [], "data": []}', size=None):
+        self.name, self.content, self.size = name, content, len(content) if size is None else size
+
+    def download(self, root):
+        path = Path(root, self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.content)
+        return path.open(encoding="utf-8")
+
+
+def downloaded(monkeypatch, *files):
+    run = SimpleNamespace(files=lambda pattern: iter(files))
+    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(run=lambda path: run))
+    return module.download_table("e/p/run")
+
+
+STORED = "media/table/final_benchmark_3_ab.table.json"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "media/table/final_benchmark_9_/../../../../evil.table.json",
+        "media/table/final_benchmark_x_ab.table.json",
+        "../final_benchmark_9_ab.table.json",
+    ],
+)
+def test_table_is_not_written_where_a_servers_name_says(monkeypatch, name):
+    assert downloaded(monkeypatch, StoredFile(STORED), StoredFile(name, b"[]")) == {"columns": [], "data": []}
+    with pytest.raises(FileNotFoundError, match="has no table"):
+        downloaded(monkeypatch, StoredFile(name))
+
+
+def test_large_table_is_refused_before_and_after_its_download(monkeypatch):
+    with pytest.raises(ValueError, match="more than 64,000,000 bytes"):
+        downloaded(monkeypatch, StoredFile(STORED, size=64_000_001))
+    monkeypatch.setattr(untrusted, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        downloaded(monkeypatch, StoredFile(STORED, size=9))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 60 + b"]" * 60])
+def test_table_that_is_no_json_is_a_value_error(monkeypatch, content):
+    with pytest.raises(ValueError, match="is not JSON"):
+        downloaded(monkeypatch, StoredFile(STORED, content))

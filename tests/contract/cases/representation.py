@@ -21,7 +21,7 @@ CASES = [
         expected=2**1.5,
         empty={"features": FEATURES[:0]},
         undefined=[[{"features": FEATURES[:1]}], [{"features": torch.ones(5, 4)}]],
-        bounds=(1, 4),
+        bounds=(1, 8),  # of the most features that are tried
     ),
     # the same in two sequences of three tokens
     Case(
@@ -33,7 +33,7 @@ CASES = [
         expected=2**1.5 / 3,
         empty={"features": FEATURES[:0].reshape(0, 3, 4)},
         undefined=[[{"features": torch.ones(1, 5, 4)}]],
-        bounds=(0, 4),
+        bounds=(0, 8),
     ),
     Case(
         build=lambda: LayerwiseMean(num_layers=3),

@@ -20,17 +20,19 @@ NUM_TRIED = 3  # forwards that are counted at once, to see whether the model wri
 
 
 class Kept(NamedTuple):
-    """The ids ``[T, k]`` of one forward, as they were at version ``version``, and the mask of its tokens."""
+    """The ids ``[T, k]`` of one forward and the mask of its tokens, as they were at these versions."""
 
     ids: Tensor
     version: int | None
     mask: Tensor | None
     num_expected: int
+    mask_version: int | None = None
 
     @property
     def is_overwritten(self) -> bool:
-        """Whether somebody wrote into the ids since."""
-        return self.version is not None and self.ids._version != self.version  # noqa: SLF001 - nothing public tells
+        """Whether somebody wrote into the ids or the mask since."""
+        is_old = self.version is not None and _version(self.ids) != self.version
+        return is_old or (self.mask is not None and _version(self.mask) != self.mask_version)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -59,7 +61,9 @@ class KeptIds:
         """
         if self._num_tried < 0 or type(ids) is not Tensor or ids.device != device or ids.dim() != 2:
             return False
-        version = None if ids.is_inference() else ids._version  # noqa: SLF001 - nothing public tells
+        if mask is not None and mask.device != device:
+            return False
+        version = _version(ids)
         if self._num_tried < NUM_TRIED:
             self._try(Kept(ids, version, None, 0))
             return False
@@ -68,7 +72,9 @@ class KeptIds:
             ids, version, num_bytes = ids.clone(), None, ids.nbytes
         if 2 * num_bytes > MAX_BYTES:
             return False
-        self._kept.append(Kept(ids, version, mask, num_expected))
+        if mask is not None and mask.is_inference():
+            mask = mask.clone()
+        self._kept.append(Kept(ids, version, mask, num_expected, None if mask is None else _version(mask)))
         self.num_bytes += num_bytes
         return True
 
@@ -96,9 +102,15 @@ class KeptIds:
         kept, self._kept, self.num_bytes = self._kept, [], 0
         for number, each in enumerate(kept):
             if each.is_overwritten:
-                kept[number] = each._replace(ids=torch.full_like(each.ids, -2))
+                mask = None if each.mask is None else torch.ones_like(each.mask)
+                kept[number] = each._replace(ids=torch.full_like(each.ids, -2), mask=mask)
                 self._num_tried = -1
         return kept
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often somebody wrote into a tensor; ``None`` where nothing tells."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - nothing public tells
 
 
 class Counter(Protocol):

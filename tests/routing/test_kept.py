@@ -78,6 +78,18 @@ def test_a_view_of_much_more_is_copied():
     assert statistics.kept.num_bytes == 2 * 100 * K * 8
 
 
+def test_a_mask_overwritten_before_the_count_is_invalid_not_wrong():
+    statistics, mask = RoutingStatistics(E), torch.ones(7, dtype=torch.bool)
+    for ids in forwards(NUM_TRIED, torch.Generator().manual_seed(0)):
+        statistics.count(ids.clamp(0, E - 1), mask)
+    statistics.count(torch.zeros(7, K, dtype=torch.int64), mask)
+    mask.fill_(False)
+    statistics.count(torch.zeros(7, K, dtype=torch.int64), torch.ones(7, dtype=torch.bool))
+    states = statistics.states()
+    assert int(states["load"].sum()) == (NUM_TRIED + 1) * 7 * K
+    assert int(states["num_invalid"]) == 7 * K
+
+
 class Overwriting(nn.Module):
     """A model that writes into the ids of its layer when the layer has run, from the ``since``-th forward on."""
 

@@ -13,6 +13,7 @@ from intensive_callbacks.functional.integrated_information import *
 from intensive_callbacks.functional.intensivity import *
 from intensive_callbacks.functional.learning_curve import *
 from intensive_callbacks.functional.neighbors import *
+from intensive_callbacks.functional.per_unit import *
 from intensive_callbacks.functional.predictions import *
 from intensive_callbacks.functional.representation import *
 from intensive_callbacks.functional.routing import *

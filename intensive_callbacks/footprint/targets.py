@@ -219,8 +219,10 @@ def measured_experts_per_token(config: Any) -> float | None:
     with torch.no_grad(), RouterObserver(small) as observer:
         boundary.call("running a small model to watch its routers", small, **_tokens(small.config, ids))
     states = [statistics.states() for statistics in observer.statistics.values()]
-    num_tokens = sum(float(state["num_tokens"]) for state in states)
-    selected = sum(float(state["load"].sum()) for state in states)
+    used = [(float(s["load"].sum()), float(s["num_tokens"]), int((s["load"] > 0).sum())) for s in states]
+    num_tokens = sum(tokens for _, tokens, _ in used)
+    # An expert may compute the rows of a token many times, as those of NLLB do; a token uses no more than computed.
+    selected = sum(min(load, tokens * number) for load, tokens, number in used)
     return selected / num_tokens if num_tokens and selected else None
 
 

@@ -27,7 +27,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for losses that c
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from intensive_callbacks import RouterObserver
-from intensive_callbacks.routing.hooks import LayerHooks
+from intensive_callbacks.routing.hooks import NUM_PROVEN, LayerHooks
 
 EVERY_N_STEPS = 50
 TINY = {"hidden": 128, "ffn": 64, "layers": 4, "heads": 4, "top_k": 2, "vocab": 512}
@@ -126,9 +126,20 @@ def nothing(trainer):
 
 
 @contextmanager
+def proven(trainer):
+    """An observer after its first forwards, in which it compares what it reads with what the experts compute."""
+    with RouterObserver(trainer.model) as watching:
+        with torch.no_grad():
+            for _ in range(NUM_PROVEN + 1):
+                trainer.model(input_ids=trainer.ids)
+        watching.reset()
+        yield watching
+
+
+@contextmanager
 def observer(trainer):
     """Ids at every step; what needs probabilities at one step in 50."""
-    with RouterObserver(trainer.model) as watching:
+    with proven(trainer) as watching:
 
         def step(number):
             watching.sampling = (number + 1) % EVERY_N_STEPS == 0
@@ -144,7 +155,7 @@ def observer(trainer):
 @contextmanager
 def counting(trainer):
     """The observer between two logging steps: ids alone."""
-    with RouterObserver(trainer.model) as watching:
+    with proven(trainer) as watching:
         watching.sampling = False
         yield lambda _: trainer.step()
 
@@ -152,7 +163,7 @@ def counting(trainer):
 @contextmanager
 def sampling(trainer):
     """The observer on the steps that feed a logged value."""
-    with RouterObserver(trainer.model):
+    with proven(trainer):
         yield lambda _: trainer.step()
 
 
@@ -254,16 +265,18 @@ def _fast(values: list[float]) -> float:
 
 @contextmanager
 def no_synchronization(device: str):
-    """Any wait for the device inside our hooks raises."""
+    """Any wait for the device inside our hooks raises, once the reading is proven."""
     names = ("_enter", "_reach_experts", "_leave", "_see_call") if device == "cuda" else ()
     originals = {name: getattr(LayerHooks, name) for name in names}
 
     def guarded(original):
-        def call(*args, **kwargs):
+        def call(hooks, *args, **kwargs):
+            if hooks._to_prove[True] > 0 or hooks._proof is not None:  # noqa: SLF001 - there is no public one
+                return original(hooks, *args, **kwargs)
             before = torch.cuda.get_sync_debug_mode()
             torch.cuda.set_sync_debug_mode("error")
             try:
-                return original(*args, **kwargs)
+                return original(hooks, *args, **kwargs)
             finally:
                 torch.cuda.set_sync_debug_mode(before)
 

@@ -138,7 +138,9 @@ def train(way, device, mesh, *, monitored):
     alone = way == "one process"
     model = build(device, None if alone else mesh["ep"].get_group())
     forward, unsynchronized = wrap(model, way, mesh)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.1, foreach=False
+    )  # torch 2.11 mixes no DTensors with tensors there
     losses, rows, times = [], [], []
     group = ALONE if alone else None
     monitor = Monitor(model, every_n_steps=EVERY, metrics=METRICS, benchmark=None, process_group=group)

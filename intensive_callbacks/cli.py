@@ -70,6 +70,7 @@ def _costs(target: Any, num_experts_per_token: float | None) -> dict[str, Any]:
 
     per_token = target.experts_per_token() if num_experts_per_token is None else num_experts_per_token
     parameters = dataclasses.asdict(count_parameters(target.model, num_experts_per_token=per_token))
+    del parameters["num_local_bytes"]  # a command is one process
     costs: dict[str, Any] = {"model": type(target.model).__name__, "num_bytes": parameters.pop("num_bytes")}
     costs |= {"parameters": parameters, "flops": None}
     if target.has_batch:

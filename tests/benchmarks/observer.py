@@ -271,7 +271,7 @@ def no_synchronization(device: str):
 
     def guarded(original):
         def call(hooks, *args, **kwargs):
-            if hooks._to_prove[True] > 0 or hooks._proof is not None:  # noqa: SLF001 - there is no public one
+            if hooks._to_prove[True] > 0 or hooks._proof is not None:
                 return original(hooks, *args, **kwargs)
             before = torch.cuda.get_sync_debug_mode()
             torch.cuda.set_sync_debug_mode("error")

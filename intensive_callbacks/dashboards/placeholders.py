@@ -14,7 +14,10 @@ _AMOUNTS = {
     "active params (B)": "params",
     "weights (GB)": "bytes",
     "FLOPs (GFLOP)": "FLOPs",
+    "2N FLOPs (GFLOP)": "FLOPs",
 }
+# P2F of estimated FLOPs, where the columns of a table have it.
+_ESTIMATED = ("P2F (2N) (points per TFLOP)", "P2F (2N)", "number", "comparable")
 
 
 def tables() -> dict[str, list[dict[str, Any]]]:
@@ -46,7 +49,7 @@ def _reading(card: Card) -> str:
 def column_rows() -> list[dict[str, Any]]:
     """The columns of numbers that a benchmark table can have: name in the table, title, place, how and when shown."""
     columns = [(name, name.rpartition(" (")[0], style, "comparable") for name, style in _AMOUNTS.items()]
-    columns.append(("accuracy (fraction)", "accuracy", "share", "comparable"))
+    columns += [("accuracy (fraction)", "accuracy", "share", "comparable"), _ESTIMATED]
     for card in cards.CARDS:
         if card.metric or cards.registered_class(card.key):
             unit = f" ({card.unit})" if card.unit != "1" else ""

@@ -15,6 +15,7 @@ from intensive_callbacks.functional.information import (
     shannon_entropy_compute,
 )
 from intensive_callbacks.functional.integrated_information import integrated_information
+from intensive_callbacks.functional.signatures import checked
 from intensive_callbacks.functional.sums import unless_invalid
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@checked
 def quality_factor(
     query: Tensor, patch: Tensor, *, num_queries: int, num_patches: int, correction: Correction = "adjusted"
 ) -> Tensor:
@@ -63,6 +65,7 @@ def quality_factor(
     return unless_invalid(quality_factor_compute(counts, correction=correction), num_outside)
 
 
+@checked
 def quality_factor_compute(counts: Tensor, *, correction: Correction = "adjusted") -> Tensor:
     """The quality factor of contingency tables ``[..., K, L]``, queries by patches; see :func:`quality_factor`.
 
@@ -75,6 +78,7 @@ def quality_factor_compute(counts: Tensor, *, correction: Correction = "adjusted
     return information / torch.where(entropy > 0, entropy, math.nan)
 
 
+@checked
 def salience_divergence_per_token(human: Tensor, model: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Kullback-Leibler divergence of people's salience from a model's over the number of tokens, in nats per token.
 
@@ -99,6 +103,7 @@ def salience_divergence_per_token(human: Tensor, model: Tensor, *, smoothing: fl
     return salience_divergence(human, model, smoothing=smoothing) / human.shape[-1]
 
 
+@checked
 def transfer_entropy_per_token(source: Tensor, target: Tensor) -> Tensor:
     """Gaussian transfer entropy from tokens to a target, over the number of tokens, in bits per step and token.
 
@@ -123,6 +128,7 @@ def transfer_entropy_per_token(source: Tensor, target: Tensor) -> Tensor:
     return gaussian_transfer_entropy(source, target) / source.shape[-1]
 
 
+@checked
 def integrated_information_per_component(states: Tensor) -> Tensor:
     """Integrated information over the number of components, in bits per component.
 

@@ -51,6 +51,10 @@ class RoutingContext:
         """Set attributes by name."""
         vars(self).update(switches)
 
+    def begin_model(self, module: nn.Module | None) -> None:
+        """Keep which module around the layers runs, ``None`` once it has returned; compiled hooks call it, too."""
+        self.running = module
+
     def hook(self, part: str, function: Callable[..., object], *args: Any, off: Callable[[], object]) -> Hook:
         """A hook that calls ``function(*args, ...)``; if it fails, the part is reported and ``off`` is called."""
         return Hook(self.boundary.call, part, function, *args, off=off)

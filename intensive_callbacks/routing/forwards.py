@@ -39,7 +39,7 @@ class ForwardHooks:
 
     def attach(self, handles: ExitStack) -> None:
         """Register the hooks; closing ``handles`` removes them."""
-        self._context.switch(running=None)
+        self._context.begin_model(None)
         enter = self._context.hook(FORWARD_PART, self._enter, off=handles.close)
         leave = self._context.hook(FORWARD_PART, self._leave, off=handles.close)
         for module in self._modules:
@@ -51,7 +51,7 @@ class ForwardHooks:
     def _enter(self, module: nn.Module, _: tuple[Any, ...]) -> None:
         if self._context.running is not None:
             return
-        self._context.switch(running=module)
+        self._context.begin_model(module)
         if not torch.compiler.is_compiling():
             for inner in self._modules:
                 if inner is not module and id(inner) in self._handles and _contains(module, inner):
@@ -59,7 +59,7 @@ class ForwardHooks:
 
     def _leave(self, module: nn.Module, *_: Any) -> None:
         if module is self._context.running:  # no number is counted up: a compiled hook would have a graph for it
-            self._context.switch(running=None)
+            self._context.begin_model(None)
 
 
 def modules_around(model: nn.Module, layers: Sequence[MoELayer]) -> list[nn.Module]:

@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+import processes
 from contract.cases import CASES
 from intensive_callbacks.distributed import Processes
 from intensive_callbacks.monitor.states import compute_unwrapped, put_states, take_states
@@ -32,7 +33,7 @@ def _compute(rank, store, results):
 def values(tmp_path_factory):
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_compute, args=(tmp_path_factory.mktemp("store") / "store", results), nprocs=2)
+        processes.run(_compute, (tmp_path_factory.mktemp("store") / "store", results), 2)
         return dict(results)
 
 

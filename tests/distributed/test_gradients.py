@@ -7,6 +7,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import processes
 from distributed import workers
 from intensive_callbacks import CriticalBatchSize
 from intensive_callbacks.gradients import GradientNorms, squared_gradient_norm
@@ -50,7 +51,7 @@ def _train(rank, store, results):
 def results(tmp_path_factory):
     with mp.Manager() as manager:
         shared = manager.dict()
-        mp.spawn(_train, args=(tmp_path_factory.mktemp("store") / "store", shared), nprocs=2)
+        processes.run(_train, (tmp_path_factory.mktemp("store") / "store", shared), 2)
         return dict(shared)
 
 

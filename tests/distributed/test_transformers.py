@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
+import processes
 from intensive_callbacks import IntensiveTrainerCallback
 
 pytest.importorskip("transformers")
@@ -42,7 +43,7 @@ def rows(tmp_path, world_size):
     with mp.Manager() as manager:
         results = manager.dict()
         arguments = world_size, _free_port(), tmp_path / str(world_size), results
-        mp.spawn(_train, args=arguments, nprocs=world_size)
+        processes.run(_train, arguments, world_size)
         return [results[rank] for rank in range(world_size)]
 
 

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+import processes
 from intensive_callbacks import ConfigurationEntropyScore, Monitor, Tap
 from intensive_callbacks.distributed import ProcessesDisagree, reduce_states
 
@@ -32,7 +33,7 @@ def spawn(world_size, tmp_path, work, *arguments, seconds=60):
     store = tmp_path / f"store-{world_size}-{work.__name__}"
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_enter, args=(world_size, store, work, arguments, results, seconds), nprocs=world_size)
+        processes.run(_enter, (world_size, store, work, arguments, results, seconds), world_size)
         return [results[rank] for rank in range(world_size)]
 
 

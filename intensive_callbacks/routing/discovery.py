@@ -31,6 +31,7 @@ def discover(model: nn.Module, routers: str | Mapping[str, Callable[..., Any]] |
         ValueError: if a pattern matches nothing, or it matches a module that does not tell its number of experts.
 
     Example:
+        >>> from torch import nn
         >>> class Block(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()

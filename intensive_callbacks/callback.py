@@ -14,7 +14,7 @@ from intensive_callbacks.boundary import Boundary, Refused, at_boundary, remove_
 from intensive_callbacks.functional.checks import as_fraction
 from intensive_callbacks.monitor import batches
 from intensive_callbacks.monitor.monitor import Monitor
-from intensive_callbacks.monitor.options import check_options
+from intensive_callbacks.monitor.options import check_options, split_baseline
 from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.sinks import ConsoleSink, FileSink, sinks_of
 from intensive_callbacks.trainer_state import (
@@ -141,14 +141,12 @@ class IntensiveMetricsCallback(Base):
         publish_dashboard: bool = False,
     ) -> None:
         metrics = metrics if isinstance(metrics, str) else list(metrics)
-        if isinstance(random_baseline, str) and random_baseline != "measure":
-            raise ValueError(f'random_baseline must be a fraction, "measure" or None, got {random_baseline!r}')
+        given_baseline, self.measures_baseline = split_baseline(random_baseline)
         self.accuracy = accuracy
         self.every_n_steps = every_n_steps
-        self.measures_baseline = random_baseline == "measure"
         self.options: dict[str, Any] = {
             "every_n_steps": every_n_steps,
-            "random_baseline": None if self.measures_baseline else random_baseline,
+            "random_baseline": given_baseline,
             "num_tokens": num_tokens,
             "num_examples": num_examples,
             "mask": mask,
@@ -164,7 +162,7 @@ class IntensiveMetricsCallback(Base):
             "alert": alert,
             "process_group": process_group,
         }
-        check_options(every_n_steps, self.options["random_baseline"], observe)
+        check_options(every_n_steps, given_baseline, observe)
         select(metrics)
         self.monitor: Monitor | None = None
         self._boundary = Boundary(strict=strict)
@@ -225,7 +223,6 @@ class IntensiveMetricsCallback(Base):
     @_in_a_fit
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the sanity check apart from the training."""
-        self._scored = ScoredItems(self.accuracy) if isinstance(self.accuracy, str) else None
         self._running.begin_validation()
 
     @_in_a_fit
@@ -353,8 +350,9 @@ class IntensiveMetricsCallback(Base):
     @_in_a_fit
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the validation apart from the training."""
-        if validates_a_fit(trainer):
+        if trainer.state.fn == "fit":
             self._scored = ScoredItems(self.accuracy) if isinstance(self.accuracy, str) else None
+        if validates_a_fit(trainer):
             self._stale_accuracy = self._validated_accuracy(trainer)
             self._running.begin_validation()
 

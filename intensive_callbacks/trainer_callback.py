@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from intensive_callbacks.boundary import Boundary, Hook, Refused, at_boundary, remove_hooks, warn
 from intensive_callbacks.functional.checks import as_fraction
 from intensive_callbacks.monitor.monitor import Monitor
-from intensive_callbacks.monitor.options import MonitorOptions, check_options
+from intensive_callbacks.monitor.options import MonitorOptions, check_options, split_baseline
 from intensive_callbacks.monitor.selection import select
 from intensive_callbacks.sinks import ConsoleSink, FileSink, MlflowSink, Sink, TensorBoardSink, WandbSink
 
@@ -69,18 +69,13 @@ class IntensiveTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ig
         if unknown := options.keys() - MonitorOptions.__annotations__.keys():
             known = ", ".join(sorted(MonitorOptions.__annotations__))
             raise TypeError(f"unknown arguments {', '.join(sorted(unknown))}; there are {known}")
-        if isinstance(random_baseline, str) and random_baseline != "measure":
-            raise ValueError(f'random_baseline must be a fraction, "measure" or None, got {random_baseline!r}')
         self.accuracy = accuracy
-        self.measures_baseline = random_baseline == "measure"
-        self.options: dict[str, Any] = {**options}
-        if not isinstance(random_baseline, str):
-            self.options["random_baseline"] = random_baseline
-        self.options["metrics"] = _listed(options.get("metrics", "default"))
-        check_options(
-            options.get("every_n_steps", 50), self.options.get("random_baseline"), options.get("observe", "sampled")
-        )
-        select(self.options["metrics"])
+        given_baseline, self.measures_baseline = split_baseline(random_baseline)
+        metrics = options.get("metrics", "default")
+        metrics = metrics if isinstance(metrics, str) else list(metrics)
+        self.options: dict[str, Any] = {**options, "random_baseline": given_baseline, "metrics": metrics}
+        check_options(options.get("every_n_steps", 50), given_baseline, options.get("observe", "sampled"))
+        select(metrics)
         self.monitor: Monitor | None = None
         self._boundary = Boundary(strict=options.get("strict", False))
         self._batches: RemovableHandle | None = None
@@ -118,7 +113,7 @@ class IntensiveTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ig
             self.monitor = Monitor(model, **self.options)
         if state.global_step:
             self._restore(args, state.global_step)
-        self.monitor.expect_validation(expected=_strategy(args.eval_strategy) != "no")
+        self.monitor.expect_validation(expected=args.eval_strategy != "no")
         self.monitor.attach()
         hook = Hook(self.boundary.call, "observing a batch", self._observe, off=self._ignore_batches)
         self._batches = model.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
@@ -269,11 +264,3 @@ def _tensorboard_folder(args: TrainingArguments) -> str:
         return str(Path(given).expanduser())
     runs = [path for path in (Path(args.output_dir) / "runs").glob("*") if path.is_dir()]
     return str(max(runs, key=lambda path: path.stat().st_mtime, default=Path(args.output_dir) / "runs" / FOLDER))
-
-
-def _strategy(value: Any) -> str:
-    return str(getattr(value, "value", value))
-
-
-def _listed(metrics: Any) -> Any:
-    return metrics if isinstance(metrics, str) else list(metrics)

@@ -47,6 +47,19 @@ def check_options(every_n_steps: int, random_baseline: float | None, observe: st
         raise ValueError(f'observe must be "sampled" or "every_step", got {observe!r}')
 
 
+def split_baseline(random_baseline: float | str | None) -> tuple[float | None, bool]:
+    """The accuracy of chance as far as it is given, and whether an adapter is to measure it.
+
+    Raises:
+        ValueError: if it is a text other than ``"measure"``.
+    """
+    if not isinstance(random_baseline, str):
+        return random_baseline, False
+    if random_baseline != "measure":
+        raise ValueError(f'random_baseline must be a fraction, "measure" or None, got {random_baseline!r}')
+    return None, True
+
+
 def refuse_what_cannot_be_measured(
     selected: Sequence[Selected], facts: Mapping[str, float], *, has_router: bool
 ) -> None:

@@ -185,17 +185,28 @@ def count_parameters(
     )
 
 
-def is_partitioned(model: nn.Module) -> bool:
-    """Whether DeepSpeed's ZeRO-3 has left this process a share of the parameters, under their names."""
-    return any(getattr(p, "ds_numel", p.numel()) != p.numel() for p in model.parameters() if not is_lazy(p))
+def sharded_by(model: nn.Module) -> str | None:
+    """What has left this process a share of the parameters, under their names: ``"FSDP1"`` or ``"ZeRO-3"``."""
+    parameters = [p for p in model.parameters() if not is_lazy(p)]
+    if any(getattr(p, "ds_numel", p.numel()) != p.numel() for p in parameters):
+        return "ZeRO-3"
+    # FSDP2 marks its modules as the first one does, but its parameters are DTensors of full size.
+    if any(hasattr(p, "full_tensor") for p in parameters):
+        return None
+    around = any(
+        type(module).__name__ == "FullyShardedDataParallel" or getattr(module, "_is_fsdp_managed_module", False)
+        for module in model.modules()
+    )
+    return "FSDP1" if around else None
 
 
 def _refuse_unready(model: nn.Module) -> None:
     """Raise if the shapes of some parameters are not known."""
-    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
-        raise ValueError("FSDP1 shows only this rank's shard of the parameters; count the model before it is wrapped")
-    if is_partitioned(model):
-        raise ValueError("ZeRO-3 shows only this rank's shard of the parameters; count the model before it is wrapped")
+    if sharder := sharded_by(model):
+        raise ValueError(
+            f"{sharder} shows only this rank's shard of the parameters; count the model, or make the Monitor before it "
+            "is wrapped"
+        )
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name!r} is lazy and has no shape yet; run one batch through the model first")

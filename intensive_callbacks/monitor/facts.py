@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intensive_callbacks.footprint.expert_sizes import ExpertSizes, expert_sizes
-from intensive_callbacks.footprint.parameters import count_parameters, is_partitioned
+from intensive_callbacks.footprint.parameters import count_parameters, sharded_by
 from intensive_callbacks.footprint.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
@@ -89,12 +89,8 @@ class ModelFacts:
 
     def counted(self, model: nn.Module, layers: Sequence[MoELayer]) -> ModelFacts:
         """With the sizes of a model as it is now."""
-        if _is_sharded_by_fsdp1(model) or is_partitioned(model):
-            if self.total_params is not None:  # counted before it was wrapped
-                return self
-            raise ValueError(
-                "FSDP1 and ZeRO-3 show only this rank's shard of the parameters; make the Monitor before they wrap"
-            )
+        if self.total_params is not None and sharded_by(model):  # counted before it was wrapped
+            return self
         with warnings.catch_warnings():
             # A model that does not say how many experts a token gets is measured.
             warnings.filterwarnings("ignore", message=".*does not say how many experts")
@@ -282,14 +278,3 @@ def _thinned(curve: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float
         if pair[0] >= kept[-1][0] * (1 + 1 / 64):
             kept.append(pair)
     return (*kept, curve[-1])
-
-
-def _is_sharded_by_fsdp1(model: nn.Module) -> bool:
-    """Whether the first FSDP holds the parameters: around the model, or around modules of it."""
-    # FSDP2 marks its modules too, but its parameters are DTensors of full size.
-    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
-        return False
-    return any(
-        type(module).__name__ == "FullyShardedDataParallel" or getattr(module, "_is_fsdp_managed_module", False)
-        for module in model.modules()
-    )

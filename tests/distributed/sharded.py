@@ -80,6 +80,7 @@ def parameters(rank, world_size):
     )
     net = FullyShardedDataParallel(model(), use_orig_params=True, device_id=torch.device("cpu"))
     found["fsdp1 before the monitor"] = _logged(watched(net), net)
+    refused = _refusal(net.module)  # FSDP1 is around it: only its marks tell
     net = fully_shard(model(), mesh=mesh)
     found["fsdp2"] = _logged(watched(net), net)
     net = model()
@@ -95,7 +96,14 @@ def parameters(rank, world_size):
     weight = distribute_tensor(stacked.experts.weight.detach(), mesh, [Shard(0)])
     stacked.experts.register_parameter("weight", nn.Parameter(weight))
     counts["dtensor"] = count_parameters(nn.Sequential(stacked, nn.Linear(8, 4)))
-    return found, {name: [c.total, c.active, c.num_bytes, c.num_local_bytes] for name, c in counts.items()}
+    return found, {name: [c.total, c.active, c.num_bytes, c.num_local_bytes] for name, c in counts.items()}, refused
+
+
+def _refusal(module):
+    try:
+        count_parameters(module)
+    except ValueError as error:
+        return str(error)
 
 
 def shares(rank, world_size):

@@ -26,20 +26,25 @@ def four(tmp_path_factory):
     "way", ["fsdp1 after the monitor", "fsdp2", "ddp, the wrapper watched", "two paths", "tensor parallel"]
 )
 def test_parameters_of_the_whole_model(two, way):
-    for found, _ in two:
+    for found, *_ in two:
         assert found[way] == pytest.approx([ACTIVE, TOTAL], rel=1e-6)
 
 
 def test_parameters_that_fsdp1_hides_are_absent(two):
-    for found, _ in two:
+    for found, *_ in two:
         assert all(math.isnan(value) for value in found["fsdp1 before the monitor"])
+
+
+def test_a_module_that_fsdp1_wraps_from_outside_is_not_counted(two):
+    for *_, refused in two:
+        assert refused.startswith("FSDP1 shows only this rank's shard")
 
 
 def test_experts_of_other_processes_count(two):
     whole = count_parameters(sharded.model())
     assert (whole.total, whole.active, whole.num_bytes, whole.num_local_bytes) == (TOTAL, ACTIVE, 4 * TOTAL, 4 * TOTAL)
     stacked = count_parameters(nn.Sequential(sharded.Stacked(), nn.Linear(8, 4)))
-    for _, counts in two:
+    for _, counts, _ in two:
         assert counts["spread"] == [TOTAL, ACTIVE, 4 * TOTAL, 4 * (TOTAL - 2 * 72)]
         assert counts["dtensor"] == [stacked.total, stacked.active, 4 * stacked.total, 4 * (stacked.total - 2 * 64)]
 
